@@ -1,0 +1,294 @@
+//! What the manual says about commands: the types of `docs_data.rs`, the same for the commands
+//! that Redis 7.0 does not have, and docs/COMMANDS.md.
+
+use std::fmt::Write as _;
+
+use super::bitset::bitset;
+use super::key_spec::KeySpec;
+use super::spec::{Arity, Categories, Command, Group};
+use super::table;
+
+/// What `COMMAND` and `COMMAND DOCS` tell about a command beside its row in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Docs {
+    /// The command's full name; ties this to the command's row.
+    pub name: &'static str,
+    /// Its chapter.
+    pub group: Group,
+    /// The Redis version that brought it; for our own commands, ours.
+    pub since: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// What its time depends on.
+    pub complexity: &'static str,
+    /// ACL categories, without those that its flags imply.
+    pub categories: Categories,
+    /// Hints to proxies.
+    pub tips: &'static [&'static str],
+    /// Where its keys are.
+    pub key_specs: &'static [KeySpec],
+    /// There is a better one now.
+    pub deprecated: bool,
+    /// Not for people.
+    pub syscmd: bool,
+    /// Since when it is deprecated; may be empty.
+    pub deprecated_since: &'static str,
+    /// What to use instead; may be empty.
+    pub replaced_by: &'static str,
+    /// What later versions changed.
+    pub history: &'static [Change],
+    /// Its syntax.
+    pub arguments: &'static [Argument],
+}
+
+impl Docs {
+    /// Where a literal takes the fields from that have nothing to say.
+    pub(super) const NONE: Self = Self {
+        name: "",
+        group: Group::Generic,
+        since: "",
+        summary: "",
+        complexity: "",
+        categories: Categories::NONE,
+        tips: &[],
+        key_specs: &[],
+        deprecated: false,
+        syscmd: false,
+        deprecated_since: "",
+        replaced_by: "",
+        history: &[],
+        arguments: &[],
+    };
+}
+
+/// What a later version changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// That version.
+    pub since: &'static str,
+    /// The change.
+    pub what: &'static str,
+}
+
+/// A part of a command's syntax.
+#[derive(Clone, Copy, Debug)]
+pub struct Argument {
+    /// What the manual calls it.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: ArgumentKind,
+    /// Which of the command's key specs is about it.
+    pub key_spec: Option<u8>,
+    /// The word that goes before it, or that it is.
+    pub token: Option<&'static str>,
+    /// What it is for.
+    pub summary: Option<&'static str>,
+    /// The version that brought it.
+    pub since: Option<&'static str>,
+    /// Since when it is deprecated.
+    pub deprecated_since: Option<&'static str>,
+    /// Whether it must be there, and once.
+    pub flags: ArgumentFlags,
+    /// The parts of a block, the choices of a oneof.
+    pub arguments: &'static [Self],
+}
+
+impl Argument {
+    /// Where a literal takes the fields from that have nothing to say.
+    pub(super) const NONE: Self = Self {
+        name: "",
+        kind: ArgumentKind::String,
+        key_spec: None,
+        token: None,
+        summary: None,
+        since: None,
+        deprecated_since: None,
+        flags: ArgumentFlags::NONE,
+        arguments: &[],
+    };
+}
+
+/// What an argument holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgumentKind {
+    /// Any bytes.
+    String,
+    /// A whole number.
+    Integer,
+    /// A floating-point number.
+    Double,
+    /// A key.
+    Key,
+    /// A glob pattern.
+    Pattern,
+    /// Seconds or milliseconds since 1970.
+    UnixTime,
+    /// Nothing but its word.
+    PureToken,
+    /// One of its parts.
+    Oneof,
+    /// All of its parts.
+    Block,
+}
+
+impl ArgumentKind {
+    /// As `COMMAND DOCS` writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Double => "double",
+            Self::Key => "key",
+            Self::Pattern => "pattern",
+            Self::UnixTime => "unix-time",
+            Self::PureToken => "pure-token",
+            Self::Oneof => "oneof",
+            Self::Block => "block",
+        }
+    }
+}
+
+bitset! {
+    /// Whether an argument must be there, and once.
+    ArgumentFlags(u8) {
+        /// It may be left out.
+        OPTIONAL = 0 "optional",
+        /// It may be repeated.
+        MULTIPLE = 1 "multiple",
+        /// Each time with its word.
+        MULTIPLE_TOKEN = 2 "multiple_token",
+    }
+}
+
+/// The commands that Redis 7.0 does not have, sorted by name.
+pub(super) static OURS: [Docs; 2] = [
+    Docs {
+        name: "cache.stats",
+        group: Group::Corral,
+        since: "0.1.0",
+        summary: "Get hits, misses, loads and all that follows from them",
+        complexity: "O(1)",
+        arguments: &[Argument {
+            name: "prefix",
+            flags: ArgumentFlags::OPTIONAL,
+            ..Argument::NONE
+        }],
+        ..Docs::NONE
+    },
+    // Redis 7.2's: clients send it whatever the server's version is.
+    Docs {
+        name: "client|setinfo",
+        group: Group::Connection,
+        since: "7.2.0",
+        summary: "Sets information specific to the client or connection.",
+        complexity: "O(1)",
+        categories: Categories::CONNECTION,
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        arguments: &[Argument {
+            name: "attr",
+            kind: ArgumentKind::Oneof,
+            arguments: &[
+                Argument {
+                    name: "libname",
+                    token: Some("LIB-NAME"),
+                    ..Argument::NONE
+                },
+                Argument {
+                    name: "libver",
+                    token: Some("LIB-VER"),
+                    ..Argument::NONE
+                },
+            ],
+            ..Argument::NONE
+        }],
+        ..Docs::NONE
+    },
+];
+
+/// docs/COMMANDS.md: every command by group, what it is, and in which mode it works.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(HEADER);
+    for &group in Group::ALL {
+        let rows = || {
+            table::COMMANDS
+                .iter()
+                .filter(move |row| row.group() == group)
+        };
+        let standalone = rows().filter(|row| row.is_standalone()).count();
+        let title = title(group);
+        let _ = write!(
+            page,
+            "\n## {title}\n\n{standalone} of {} work standalone.\n",
+            rows().count()
+        );
+        page.push_str(TABLE_HEADER);
+        for command in rows() {
+            line(&mut page, command);
+        }
+    }
+    page
+}
+
+/// One command's line of its group's table.
+fn line(page: &mut String, command: &Command) {
+    let name = command.name.replace('|', " ").to_ascii_uppercase();
+    let arity = match command.arity {
+        Arity::Exactly(words) => format!("{words}"),
+        Arity::AtLeast(words) => format!("{words}+"),
+    };
+    let standalone = if command.is_standalone() { "yes" } else { "" };
+    let cached = if command.cacheable { "yes" } else { "" };
+    let summary = command
+        .docs
+        .summary
+        .trim_end_matches(['.', ' '])
+        .replace('|', "\\|");
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        page,
+        "| `{name}` | {arity} | {} | {summary} | {standalone} | {cached} |",
+        command.since()
+    );
+}
+
+/// A group's name as a heading.
+fn title(group: Group) -> String {
+    let name = group.name().replace('-', " ");
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+const HEADER: &str = "\
+# Commands
+
+Generated from the command table (`src/command/table.rs`): do not edit.
+
+- **words**: how many a request has, the name's own included; `3+`: three or more.
+- **since**: the Redis version that brought the command; for our own commands, ours.
+- **standalone**: corral runs it itself. As a front it passes every command on to upstream.
+- **cached**: as a front, corral keeps its reply in the near cache until one of its keys changes.
+";
+
+const TABLE_HEADER: &str = "
+| command | words | since | what it does | standalone | cached |
+| --- | --- | --- | --- | --- | --- |
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_one_line_for_every_command() {
+        let page = markdown();
+
+        let lines = page.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(lines.count(), table::COMMAND_COUNT);
+        assert!(page.contains("| `GET` | 2 | 1.0.0 | Get the value of a key | yes | yes |\n"));
+        assert!(page.contains("| `CONFIG GET` | 3+ | 2.0.0 |"));
+    }
+}

@@ -1,0 +1,510 @@
+//! Strings.
+
+use std::num::NonZeroU64;
+
+use super::options::{Rest, Unit, integer, is_word, substring};
+use super::{CommandError, Context, lcs, long_double, numbers};
+use crate::keyspace::Place;
+use crate::resp::Request;
+
+type Result = std::result::Result<(), CommandError>;
+
+/// What SET does beyond storing.
+#[derive(Clone, Copy, Debug, Default)]
+struct SetOptions {
+    expiry: Expiry,
+    condition: Option<Condition>,
+    /// Replies the old value instead of OK.
+    get: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Expiry {
+    #[default]
+    None,
+    Keep,
+    At(NonZeroU64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// NX
+    Absent,
+    /// XX
+    Present,
+}
+
+impl SetOptions {
+    fn parse(request: &Request<'_>, now_ms: u64) -> std::result::Result<Self, CommandError> {
+        let mut options = Self::default();
+        let mut unit = None;
+        let mut rest = Rest::from(request, 3);
+        while let Some(word) = rest.next() {
+            if is_word(word, "nx") && options.condition != Some(Condition::Present) {
+                options.condition = Some(Condition::Absent);
+            } else if is_word(word, "xx") && options.condition != Some(Condition::Absent) {
+                options.condition = Some(Condition::Present);
+            } else if is_word(word, "get") {
+                options.get = true;
+            } else if is_word(word, "keepttl") && unit.is_none() {
+                options.expiry = Expiry::Keep;
+            } else if let Some(given) = Unit::of_option(word)
+                && unit.is_none()
+                && options.expiry == Expiry::None
+            {
+                unit = Some((given, rest.required()?));
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        if let Some((unit, argument)) = unit {
+            options.expiry = Expiry::At(unit.positive_moment(argument, now_ms, "set")?);
+        }
+        Ok(options)
+    }
+}
+
+pub(super) fn get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    match context.view.read(place) {
+        Some(entry) => context.reply.bulk(entry.value()),
+        None => context.reply.null(),
+    }
+    Ok(())
+}
+
+pub(super) fn set(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let value = request.argument(2);
+    if request.len() == 3 {
+        check_len(context, value.len())?;
+        context.view.set(place, value, None)?;
+        context.reply.ok();
+        return Ok(());
+    }
+    let options = SetOptions::parse(request, context.view.now_ms())?;
+    check_len(context, value.len())?;
+    let old = if options.get {
+        // GET makes it a read as well: a hit or a miss.
+        context
+            .view
+            .read(place)
+            .map(|entry| (entry.value().to_vec(), entry.expires_at()))
+    } else {
+        context
+            .view
+            .peek(place)
+            .map(|entry| (Vec::new(), entry.expires_at()))
+    };
+    let is_refused = match options.condition {
+        Some(Condition::Absent) => old.is_some(),
+        Some(Condition::Present) => old.is_none(),
+        None => false,
+    };
+    if !is_refused {
+        let expires_at = match options.expiry {
+            Expiry::None => None,
+            Expiry::Keep => old.as_ref().and_then(|(_, expires_at)| *expires_at),
+            Expiry::At(at) => Some(at),
+        };
+        store(context, place, value, expires_at)?;
+    }
+    match old {
+        Some((old, _)) if options.get => context.reply.bulk(&old),
+        Some(_) | None if options.get || is_refused => context.reply.null(),
+        Some(_) | None => context.reply.ok(),
+    }
+    Ok(())
+}
+
+/// Stores a value; one that has expired already is removed instead.
+fn store(
+    context: &mut Context<'_>,
+    place: Place<'_>,
+    value: &[u8],
+    expires_at: Option<NonZeroU64>,
+) -> Result {
+    if expires_at.is_some_and(|at| at.get() <= context.view.now_ms()) {
+        context.view.remove(place);
+        return Ok(());
+    }
+    Ok(context.view.set(place, value, expires_at)?)
+}
+
+fn check_len(context: &Context<'_>, len: usize) -> Result {
+    if len > context.string_bytes_max() {
+        return Err(CommandError::StringTooLong);
+    }
+    Ok(())
+}
+
+pub(super) fn setnx(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    check_len(context, request.argument(2).len())?;
+    if context.view.contains(place) {
+        context.reply.integer(0);
+    } else {
+        context.view.set(place, request.argument(2), None)?;
+        context.reply.integer(1);
+    }
+    Ok(())
+}
+
+pub(super) fn setex(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    set_expiring(context, request, Unit::Seconds, "setex")
+}
+
+pub(super) fn psetex(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    set_expiring(context, request, Unit::Millis, "psetex")
+}
+
+fn set_expiring(
+    context: &mut Context<'_>,
+    request: &Request<'_>,
+    unit: Unit,
+    command: &'static str,
+) -> Result {
+    let place = context.place(request.argument(1));
+    let at = unit.positive_moment(request.argument(2), context.view.now_ms(), command)?;
+    check_len(context, request.argument(3).len())?;
+    context.view.set(place, request.argument(3), Some(at))?;
+    context.reply.ok();
+    Ok(())
+}
+
+pub(super) fn getset(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    check_len(context, request.argument(2).len())?;
+    match context.view.read(place) {
+        Some(entry) => context.reply.bulk(entry.value()),
+        None => context.reply.null(),
+    }
+    Ok(context.view.set(place, request.argument(2), None)?)
+}
+
+pub(super) fn getdel(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    match context.view.read(place) {
+        Some(entry) => context.reply.bulk(entry.value()),
+        None => context.reply.null(),
+    }
+    context.view.remove(place);
+    Ok(())
+}
+
+pub(super) fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let mut rest = Rest::from(request, 2);
+    let mut change = None;
+    let mut unit = None;
+    while let Some(word) = rest.next() {
+        if change.is_some() || unit.is_some() {
+            return Err(CommandError::Syntax);
+        } else if is_word(word, "persist") {
+            change = Some(None);
+        } else if let Some(given) = Unit::of_option(word) {
+            unit = Some((given, rest.required()?));
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    let now_ms = context.view.now_ms();
+    let Some(entry) = context.view.read(place) else {
+        context.reply.null();
+        return Ok(());
+    };
+    context.reply.bulk(entry.value());
+    let had_expiry = entry.expires_at().is_some();
+    if let Some((unit, argument)) = unit {
+        change = Some(Some(unit.positive_moment(argument, now_ms, "getex")?));
+    }
+    match change {
+        Some(None) if !had_expiry => {}
+        Some(expires_at) => context.view.set_expiry(place, expires_at)?,
+        None => {}
+    }
+    Ok(())
+}
+
+pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    context.reply.array(request.len() - 1);
+    for key in request.iter_from(1) {
+        let place = context.place(key);
+        match context.view.read(place) {
+            Some(entry) => context.reply.bulk(entry.value()),
+            None => context.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn mset(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    check_pairs(context, request, "mset")?;
+    set_pairs(context, request)?;
+    context.reply.ok();
+    Ok(())
+}
+
+pub(super) fn msetnx(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    check_pairs(context, request, "msetnx")?;
+    for key in request.iter_from(1).step_by(2) {
+        let place = context.place(key);
+        if context.view.contains(place) {
+            context.reply.integer(0);
+            return Ok(());
+        }
+    }
+    set_pairs(context, request)?;
+    context.reply.integer(1);
+    Ok(())
+}
+
+fn check_pairs(context: &Context<'_>, request: &Request<'_>, command: &'static str) -> Result {
+    if request.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity { command });
+    }
+    request
+        .iter_from(2)
+        .step_by(2)
+        .try_for_each(|value| check_len(context, value.len()))
+}
+
+/// Stores the pairs, all or none of them as far as memory goes.
+fn set_pairs(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let pairs = || {
+        request
+            .iter_from(1)
+            .step_by(2)
+            .zip(request.iter_from(2).step_by(2))
+    };
+    for (key, value) in pairs() {
+        let place = context.place(key);
+        context.view.reserve(place, value.len())?;
+    }
+    for (key, value) in pairs() {
+        let place = context.place(key);
+        context.view.set(place, value, None)?;
+    }
+    Ok(())
+}
+
+pub(super) fn append(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let added = request.argument(2);
+    let len = match context.view.shape(place) {
+        None => {
+            check_len(context, added.len())?;
+            context.view.set(place, added, None)?;
+            added.len()
+        }
+        Some((old_len, _)) => {
+            check_len(context, old_len.saturating_add(added.len()))?;
+            let len = old_len + added.len();
+            context
+                .view
+                .edit(place, len, |value| value[old_len..].copy_from_slice(added))?;
+            len
+        }
+    };
+    context.reply.count(len);
+    Ok(())
+}
+
+pub(super) fn strlen(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let len = context
+        .view
+        .read(place)
+        .map_or(0, |entry| entry.value().len());
+    context.reply.count(len);
+    Ok(())
+}
+
+pub(super) fn getrange(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let (start, end) = (integer(request.argument(2))?, integer(request.argument(3))?);
+    match context.view.read(place) {
+        Some(entry) => {
+            let value = entry.value();
+            context
+                .reply
+                .bulk(&value[substring(start, end, value.len())]);
+        }
+        None => context.reply.bulk(b""),
+    }
+    Ok(())
+}
+
+pub(super) fn substr(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    getrange(context, request)
+}
+
+pub(super) fn setrange(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let offset = integer(request.argument(2))?;
+    let written = request.argument(3);
+    let Ok(offset) = usize::try_from(offset) else {
+        return Err(CommandError::other("ERR offset is out of range"));
+    };
+    let old_len = context.view.shape(place).map_or(0, |(len, _)| len);
+    if written.is_empty() {
+        context.reply.count(old_len);
+        return Ok(());
+    }
+    check_len(context, offset.saturating_add(written.len()))?;
+    let range = offset..offset + written.len();
+    let len = old_len.max(range.end);
+    context
+        .view
+        .edit(place, len, |value| value[range].copy_from_slice(written))?;
+    context.reply.count(len);
+    Ok(())
+}
+
+pub(super) fn incr(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    add(context, request.argument(1), 1)
+}
+
+pub(super) fn decr(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    add(context, request.argument(1), -1)
+}
+
+pub(super) fn incrby(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    add(context, request.argument(1), integer(request.argument(2))?)
+}
+
+pub(super) fn decrby(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let by = integer(request.argument(2))?
+        .checked_neg()
+        .ok_or(CommandError::other("ERR decrement would overflow"))?;
+    add(context, request.argument(1), by)
+}
+
+fn add(context: &mut Context<'_>, key: &[u8], by: i64) -> Result {
+    let place = context.place(key);
+    let (old, expires_at) = match context.view.peek(place) {
+        Some(entry) => (integer(entry.value())?, entry.expires_at()),
+        None => (0, None),
+    };
+    let sum = old.checked_add(by).ok_or(CommandError::other(
+        "ERR increment or decrement would overflow",
+    ))?;
+    let mut digits = itoa::Buffer::new();
+    context
+        .view
+        .set(place, digits.format(sum).as_bytes(), expires_at)?;
+    context.reply.integer(sum);
+    Ok(())
+}
+
+pub(super) fn incrbyfloat(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let place = context.place(request.argument(1));
+    let found = context.view.peek(place);
+    let expires_at = found.as_ref().and_then(|entry| entry.expires_at());
+    let old = found.as_ref().map_or(&b"0"[..], |entry| entry.value());
+    let sum = long_double::add(old, request.argument(2))
+        .map_err(|error| CommandError::other(error.to_string()))?;
+    context.view.set(place, sum.as_bytes(), expires_at)?;
+    context.reply.text(&sum);
+    Ok(())
+}
+
+/// What LCS replies.
+#[derive(Clone, Copy, Debug, Default)]
+struct LcsOptions {
+    len: bool,
+    idx: bool,
+    with_match_len: bool,
+    match_len_min: usize,
+}
+
+impl LcsOptions {
+    fn parse(request: &Request<'_>) -> std::result::Result<Self, CommandError> {
+        let mut options = Self::default();
+        let mut rest = Rest::from(request, 3);
+        while let Some(word) = rest.next() {
+            if is_word(word, "idx") {
+                options.idx = true;
+            } else if is_word(word, "len") {
+                options.len = true;
+            } else if is_word(word, "withmatchlen") {
+                options.with_match_len = true;
+            } else if is_word(word, "minmatchlen") && rest.left() > 0 {
+                options.match_len_min = usize::try_from(integer(rest.required()?)?).unwrap_or(0);
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        if options.idx && options.len {
+            return Err(CommandError::other(
+                "ERR If you want both the length and indexes, please just use IDX.",
+            ));
+        }
+        Ok(options)
+    }
+}
+
+pub(super) fn lcs(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let mut value = |index: usize| {
+        let place = context.place(request.argument(index));
+        context
+            .view
+            .read(place)
+            .map_or_else(Vec::new, |entry| entry.value().to_vec())
+    };
+    let (first, second) = (value(1), value(2));
+    let options = LcsOptions::parse(request)?;
+    let bytes_max = context.string_bytes_max() as u64;
+    let failed = |error: lcs::LcsError| CommandError::other(error.to_string());
+    if options.len {
+        let len = lcs::length(&first, &second, bytes_max).map_err(failed)?;
+        context.reply.integer(i64::from(len));
+        return Ok(());
+    }
+    let found = lcs::longest(&first, &second, bytes_max).map_err(failed)?;
+    if options.idx {
+        write_matches(context, &found, options);
+    } else {
+        context.reply.bulk(&found.bytes);
+    }
+    Ok(())
+}
+
+fn write_matches(context: &mut Context<'_>, found: &lcs::Lcs, options: LcsOptions) {
+    let long_enough: Vec<_> = found
+        .matches
+        .iter()
+        .filter(|one| one.byte_len() >= options.match_len_min)
+        .collect();
+    let reply = &mut *context.reply;
+    reply.map(2);
+    reply.text("matches");
+    reply.array(long_enough.len());
+    for one in long_enough {
+        reply.array(if options.with_match_len { 3 } else { 2 });
+        for range in [&one.a, &one.b] {
+            reply.array(2);
+            reply.count(*range.start());
+            reply.count(*range.end());
+        }
+        if options.with_match_len {
+            reply.count(one.byte_len());
+        }
+    }
+    reply.text("len");
+    reply.count(found.bytes.len());
+}
+
+/// The value as Redis would keep it, by OBJECT ENCODING.
+pub(super) fn encoding(value: &[u8], is_grown: bool) -> &'static str {
+    if !is_grown && numbers::parse_integer(value).is_some() {
+        "int"
+    } else if !is_grown && value.len() <= EMBSTR_BYTES_MAX {
+        "embstr"
+    } else {
+        "raw"
+    }
+}
+
+/// Redis's `OBJ_ENCODING_EMBSTR_SIZE_LIMIT`.
+const EMBSTR_BYTES_MAX: usize = 44;

@@ -1,0 +1,370 @@
+//! Our own values: databases of keys, as the commands of one request see them.
+//!
+//! A [`View`] is what a handler works on: the shards of its command's keys, locked, at one moment.
+//! Every look-up and write goes through it, so that hits and misses are counted, expired keys are
+//! not there, watchers are told, and every write is paid for before it happens.
+
+pub mod dump;
+mod lzf;
+
+use std::num::NonZeroU64;
+
+use crate::store::{Entry, Full, Garbage, Key, Locked, Shard, Write, charge_max};
+
+/// The keys of one command, or of one transaction.
+pub struct View<'a> {
+    locked: Locked<'a>,
+    /// Unix time in ms; one moment for all of the command.
+    now_ms: u64,
+    /// Reads that found their key, and reads that did not.
+    hits: u64,
+    misses: u64,
+}
+
+/// A key in a database.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// As `SELECT` numbers them.
+    pub db: u16,
+    /// The key and its hash.
+    pub key: Key<'a>,
+}
+
+impl<'a> View<'a> {
+    /// The view of these shards at this moment.
+    #[must_use]
+    pub fn new(locked: Locked<'a>, now_ms: u64) -> Self {
+        Self {
+            locked,
+            now_ms,
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    /// Unix time in ms.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Takes the counts of hits and misses.
+    pub fn take_lookups(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.hits),
+            std::mem::take(&mut self.misses),
+        )
+    }
+
+    /// The locks themselves.
+    pub fn locked(&mut self) -> &mut Locked<'a> {
+        &mut self.locked
+    }
+
+    /// Reads a key: counts as a use of it, and as a hit or a miss.
+    #[inline]
+    pub fn read(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let found = self.locked.shard(place.key.hash).get(db, place.key, now_ms);
+        match found {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        found
+    }
+
+    /// Looks at a key: a hit or a miss, but no use of it.
+    pub fn look(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let found = self
+            .locked
+            .shard(place.key.hash)
+            .peek(db, place.key, now_ms);
+        match found {
+            Some(_) => self.hits += 1,
+            None => self.misses += 1,
+        }
+        found
+    }
+
+    /// Looks at a key before a write; nothing is counted.
+    #[inline]
+    pub fn peek(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        self.locked
+            .shard(place.key.hash)
+            .peek(db, place.key, now_ms)
+    }
+
+    /// Whether the key is there; nothing is counted.
+    pub fn contains(&mut self, place: Place<'_>) -> bool {
+        self.peek(place).is_some()
+    }
+
+    /// How long the key's value is, and when it expires, if it is there; nothing is counted.
+    pub fn shape(&mut self, place: Place<'_>) -> Option<(usize, Option<NonZeroU64>)> {
+        self.peek(place)
+            .map(|entry| (entry.value().len(), entry.expires_at()))
+    }
+
+    /// Pays for a write that makes the value of this key at most `value_len` bytes long.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    pub fn reserve(&mut self, place: Place<'_>, value_len: usize) -> Result<(), Full> {
+        let bytes = charge_max(place.key, value_len);
+        self.locked.reserve(place.key.hash, bytes, self.now_ms)
+    }
+
+    /// Stores a string, with this expiry or none.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    #[inline]
+    pub fn set(
+        &mut self,
+        place: Place<'_>,
+        value: &[u8],
+        expires_at: Option<NonZeroU64>,
+    ) -> Result<(), Full> {
+        self.reserve(place, value.len())?;
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        shard.set(db, place.key, Write { value, expires_at }, now_ms);
+        shard.watchers.touch(db, place.key.bytes);
+        Ok(())
+    }
+
+    /// Makes a value `len` bytes long, keeps its expiry, and lets `write` change it in place.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    pub fn edit(
+        &mut self,
+        place: Place<'_>,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Full> {
+        self.reserve(place, len)?;
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        write(shard.resize(db, place.key, len, now_ms));
+        shard.watchers.touch(db, place.key.bytes);
+        Ok(())
+    }
+
+    /// Removes a key. Whether it was there.
+    pub fn remove(&mut self, place: Place<'_>) -> bool {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        let removed = shard.remove(db, place.key, now_ms);
+        if removed {
+            shard.watchers.touch(db, place.key.bytes);
+        }
+        removed
+    }
+
+    /// Sets when a key expires, or that it does not. A moment that has passed removes it.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    pub fn set_expiry(
+        &mut self,
+        place: Place<'_>,
+        expires_at: Option<NonZeroU64>,
+    ) -> Result<(), Full> {
+        let Some((value_len, _)) = self.shape(place) else {
+            return Ok(());
+        };
+        if expires_at.is_some_and(|at| at.get() <= self.now_ms) {
+            self.remove(place);
+            return Ok(());
+        }
+        self.reserve(place, value_len)?;
+        let db = self.locked.physical(place.db);
+        let shard = self.locked.shard(place.key.hash);
+        shard.set_expiry(db, place.key, expires_at);
+        shard.watchers.touch(db, place.key.bytes);
+        Ok(())
+    }
+
+    /// Notes a use of a key that was only looked at.
+    pub fn touch(&mut self, place: Place<'_>) -> bool {
+        self.read(place).is_some()
+    }
+
+    /// Number of keys in a database, expired ones that are still there included (as in Redis).
+    pub fn len(&mut self, db: u16) -> usize {
+        let physical = self.locked.physical(db);
+        self.sum(|shard| shard.database_len(physical))
+    }
+
+    /// Whether a database has no key.
+    pub fn is_empty(&mut self, db: u16) -> bool {
+        self.len(db) == 0
+    }
+
+    /// Adds up something over all shards.
+    pub fn sum(&mut self, mut count: impl FnMut(&Shard) -> usize) -> usize {
+        (0..self.locked.store().shards())
+            .map(|index| self.locked.with_shard(index, |shard| count(shard)))
+            .sum()
+    }
+
+    /// Calls `visit` with each live key of a database, shard by shard.
+    pub fn for_each(&mut self, db: u16, mut visit: impl FnMut(&Entry<'_>)) {
+        let (physical, now_ms) = (self.locked.physical(db), self.now_ms);
+        for index in 0..self.locked.store().shards() {
+            self.locked.with_shard(index, |shard| {
+                shard.for_each(physical, |entry| {
+                    if entry.is_live(now_ms) {
+                        visit(&entry);
+                    }
+                });
+            });
+        }
+    }
+
+    /// Calls `visit` with the live keys of some buckets, until about `count` were seen; returns the
+    /// cursor to go on with, 0 at the end.
+    ///
+    /// The guarantee is Redis's: a key that is there from the first call to the last is visited.
+    /// The low bits of a cursor are the shard, the high ones the place in its table.
+    pub fn scan(
+        &mut self,
+        db: u16,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(&Entry<'_>),
+    ) -> u64 {
+        let (physical, now_ms) = (self.locked.physical(db), self.now_ms);
+        let shards = self.locked.store().shards() as u64;
+        let mut index = usize::try_from(cursor % shards).unwrap_or(0);
+        let mut place = cursor / shards;
+        let (mut seen, mut buckets) = (0, 0);
+        while seen < count && buckets < count.saturating_mul(EMPTY_BUCKETS_PER_KEY) {
+            place = self.locked.with_shard(index, |shard| {
+                shard.scan(physical, place, |entry| {
+                    seen += 1;
+                    if entry.is_live(now_ms) {
+                        visit(&entry);
+                    }
+                })
+            });
+            buckets += 1;
+            if place == 0 {
+                index += 1;
+                if index as u64 == shards {
+                    return 0;
+                }
+            }
+        }
+        place * shards + index as u64
+    }
+
+    /// A live key of a database, by chance.
+    pub fn random_key(&mut self, db: u16) -> Option<Vec<u8>> {
+        let (physical, now_ms) = (self.locked.physical(db), self.now_ms);
+        let shards = self.locked.store().shards();
+        for _ in 0..RANDOM_KEY_TRIES {
+            let total = self.len(db);
+            if total == 0 {
+                return None;
+            }
+            let mut nth = rand::random_range(0..total);
+            for index in 0..shards {
+                let len = self
+                    .locked
+                    .with_shard(index, |shard| shard.database_len(physical));
+                if nth >= len {
+                    nth -= len;
+                    continue;
+                }
+                let found = self.locked.with_shard(index, |shard| {
+                    let mut keys = Vec::new();
+                    shard.sample(physical, rand::random(), |entry| {
+                        if entry.is_live(now_ms) {
+                            keys.push(entry.key().to_vec());
+                        }
+                    });
+                    (!keys.is_empty()).then(|| keys.swap_remove(rand::random_range(0..keys.len())))
+                });
+                if found.is_some() {
+                    return found;
+                }
+                break;
+            }
+        }
+        // Chance found only empty buckets and expired keys: the first live one, if there is any.
+        let mut first = None;
+        self.for_each(db, |entry| {
+            if first.is_none() {
+                first = Some(entry.key().to_vec());
+            }
+        });
+        first
+    }
+
+    /// Removes all keys of a database, or of all. To drop what is returned frees their memory.
+    /// All shards must be locked.
+    pub fn clear(&mut self, db: Option<u16>) -> Garbage {
+        debug_assert!(
+            self.locked.is_all(),
+            "nobody may see a half-emptied database"
+        );
+        let databases = self.locked.store().databases();
+        let cleared: Vec<u16> = match db {
+            Some(db) => vec![self.locked.physical(db)],
+            None => (0..databases).collect(),
+        };
+        let now_ms = self.now_ms;
+        let mut garbage = Garbage::default();
+        for index in 0..self.locked.store().shards() {
+            self.locked.with_shard(index, |shard| {
+                for &physical in &cleared {
+                    touch_watchers(shard, physical, physical, now_ms);
+                }
+                garbage.append(match db {
+                    Some(_) => shard.clear(cleared[0], now_ms),
+                    None => shard.clear_all(now_ms),
+                });
+            });
+        }
+        garbage
+    }
+
+    /// Exchanges the keys of two databases. All shards must be locked.
+    pub fn swap(&mut self, first: u16, second: u16) {
+        let (one, other) = (self.locked.physical(first), self.locked.physical(second));
+        let now_ms = self.now_ms;
+        for index in 0..self.locked.store().shards() {
+            self.locked.with_shard(index, |shard| {
+                touch_watchers(shard, one, other, now_ms);
+                touch_watchers(shard, other, one, now_ms);
+                shard.watchers.swap(one, other);
+            });
+        }
+        self.locked.swap_databases(first, second);
+    }
+}
+
+/// Tells who watches a key of `db` that is there, or comes to be there from `other`.
+fn touch_watchers(shard: &mut Shard, db: u16, other: u16, now_ms: u64) {
+    if shard.watchers.is_empty() {
+        return;
+    }
+    let watchers = std::mem::take(&mut shard.watchers);
+    watchers.touch_where(db, |key| {
+        let key = Key {
+            bytes: key,
+            hash: shard.hash_of(key),
+        };
+        shard.peek(db, key, now_ms).is_some() || shard.peek(other, key, now_ms).is_some()
+    });
+    shard.watchers = watchers;
+}
+
+/// How often RANDOMKEY draws before it takes the first key that is there.
+const RANDOM_KEY_TRIES: usize = 100;
+/// SCAN passes this many empty buckets for each key that it was asked to return, as Redis does.
+const EMPTY_BUCKETS_PER_KEY: usize = 10;

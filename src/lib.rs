@@ -1,0 +1,30 @@
+//! corral: a cache server that speaks RESP.
+//!
+//! It holds the herd: when a hot key expires, a thousand clients cost the origin one load. This is
+//! the library behind the `corral` binary; a tour of its rooms, in the order a request takes:
+//!
+//! - [`server`]: sockets and I/O threads. Reads bytes, writes bytes.
+//! - [`resp`]: the wire format. Bytes become requests, replies become bytes.
+//! - [`command`]: what can be asked. Start at its table.
+//! - [`keyspace`]: our own values, as commands see them.
+//! - [`store`]: the bounded, sharded map under it; the only room with `unsafe`.
+//! - [`upstream`]: the Redis we may stand in front of.
+//! - [`instance`]: what all threads share. [`config`], [`metrics`], [`clock`] are what they say.
+//!
+//! docs/ARCHITECTURE.md is the map, docs/DECISIONS.md tells why.
+
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod instance;
+pub mod keyspace;
+pub mod metrics;
+pub mod resp;
+pub mod server;
+pub mod store;
+pub mod upstream;
+
+/// The Redis whose behaviour we follow, for clients that look at a version.
+pub const REDIS_VERSION: &str = "7.0.15";
+/// Our own version, for people.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,75 @@
+//! The wire format: RESP requests in, RESP2 and RESP3 replies out.
+//!
+//! Knows no command and no cache. A request is a flat array of bulk strings or an inline line, so
+//! its decoder ([`decode`]) needs no recursion; a reply is written straight into the connection's
+//! write buffer ([`encode`]); the replies of an upstream are not understood, only their ends are
+//! found ([`frame`]). Every length a peer can send has a limit in [`Limits`].
+
+pub mod decode;
+pub mod encode;
+pub mod frame;
+
+pub use decode::{Decoder, ProtocolError, Request};
+pub use encode::Reply;
+
+/// The dialect a client speaks, chosen by `HELLO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// What every client speaks that never sent `HELLO 3`.
+    Resp2,
+    /// Maps, sets, doubles, booleans, one null, and pushes.
+    Resp3,
+}
+
+impl Protocol {
+    /// The number that `HELLO` takes and `CLIENT LIST` prints.
+    #[must_use]
+    pub fn version(self) -> i64 {
+        match self {
+            Self::Resp2 => 2,
+            Self::Resp3 => 3,
+        }
+    }
+}
+
+/// How much a request may claim before it is refused as a protocol error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Arguments of one request, its name included.
+    pub arguments_max: usize,
+    /// Bytes of one argument (`proto-max-bulk-len`).
+    pub bulk_bytes_max: usize,
+    /// Bytes of an inline request, and of the line that announces a length.
+    pub inline_bytes_max: usize,
+}
+
+impl Limits {
+    /// What a client may send that has not authenticated where it must (as in Redis).
+    pub const UNAUTHENTICATED: Self = Self {
+        arguments_max: 10,
+        bulk_bytes_max: 16 * 1024,
+        inline_bytes_max: Self::INLINE_BYTES_MAX,
+    };
+
+    /// Redis's `PROTO_INLINE_MAX_SIZE`.
+    pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+    /// Redis's bound of a multibulk length (`INT_MAX`).
+    pub const ARGUMENTS_MAX: usize = i32::MAX as usize;
+
+    /// The limits of an authenticated client.
+    #[must_use]
+    pub fn authenticated(bulk_bytes_max: usize) -> Self {
+        Self {
+            arguments_max: Self::ARGUMENTS_MAX,
+            bulk_bytes_max,
+            inline_bytes_max: Self::INLINE_BYTES_MAX,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::authenticated(512 * 1024 * 1024)
+    }
+}

@@ -1,0 +1,346 @@
+//! One client's life: read, decode, run, write, until it leaves or must.
+//!
+//! What was read is decoded and run in batches; the replies of all of it leave in one write. A client
+//! that does not take its replies is not read from meanwhile, and is closed where
+//! `client-output-buffer-limit` says so: so its buffers never hold more than one reply beyond a
+//! fixed size.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::stream::Stream;
+use crate::clock;
+use crate::command::Command;
+use crate::command::lookup;
+use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
+use crate::config::BufferLimit;
+use crate::instance::Instance;
+use crate::instance::clients::{Client, Told};
+use crate::instance::session::Session;
+use crate::resp::{Decoder, Limits, Protocol, Reply};
+
+/// A connection ends; the reason is known to who ended it.
+struct Over;
+
+/// Serves a client until the connection is over.
+pub(super) async fn serve(
+    instance: Arc<Instance>,
+    stream: Stream,
+    client: Arc<Client>,
+    thread: usize,
+) {
+    let session = Session::new(&instance, Arc::clone(&client), thread);
+    let mut connection = Connection {
+        instance: Arc::clone(&instance),
+        stream,
+        session,
+        decoder: Decoder::default(),
+        buffer: Vec::new(),
+        start: 0,
+        reply: Reply::new(Protocol::Resp2),
+        soft_since: None,
+    };
+    let Over = connection.live().await;
+    connection.session.unwatch(&instance);
+    instance.clients.remove(&client);
+}
+
+struct Connection {
+    instance: Arc<Instance>,
+    stream: Stream,
+    session: Session,
+    decoder: Decoder,
+    /// What was read. What lies before `start` was run.
+    buffer: Vec<u8>,
+    start: usize,
+    reply: Reply,
+    /// Since when its unread replies have been above the soft limit.
+    soft_since: Option<Instant>,
+}
+
+impl Connection {
+    async fn live(&mut self) -> Over {
+        loop {
+            if let Err(over) = self.run_all().await {
+                return over;
+            }
+            if self.flush().await.is_err() {
+                return Over;
+            }
+            if self.session.client.is_finishing() {
+                return Over;
+            }
+            match self.next().await {
+                Ok(()) => {}
+                Err(over) => return over,
+            }
+        }
+    }
+
+    /// Runs everything that is complete in the buffer.
+    async fn run_all(&mut self) -> Result<(), Over> {
+        let mut last: Option<&'static Command> = None;
+        loop {
+            // Before it authenticated, a request's limits depend on the one before it.
+            let (limits, batch) = if self.session.is_authenticated {
+                let bulk_bytes_max = self.session.config.proto_max_bulk_len;
+                (Limits::authenticated(bulk_bytes_max), BATCH_MAX)
+            } else {
+                (Limits::UNAUTHENTICATED, 1)
+            };
+            let decoded = self
+                .decoder
+                .decode(&self.buffer[self.start..], batch, &limits);
+            let count = self.decoder.len();
+            if count > 0 {
+                let newest = self.decoder.at(count - 1, &self.buffer[self.start..]);
+                last = lookup::resolve(&newest).ok().or(last);
+                self.run_decoded().await?;
+            }
+            self.start += self.decoder.consume();
+            if let Err(error) = decoded {
+                self.reply.error(format!("ERR {error}"));
+                let _ = self.flush().await;
+                return Err(Over);
+            }
+            if count < batch {
+                break;
+            }
+        }
+        if last.is_some() {
+            publish(&self.session, &self.reply, &self.instance, last);
+        }
+        self.reclaim();
+        Ok(())
+    }
+
+    async fn run_decoded(&mut self) -> Result<(), Over> {
+        let mut first = 0;
+        while first < self.decoder.len() {
+            let mut runner = Runner {
+                instance: &self.instance,
+                session: &mut self.session,
+                reply: &mut self.reply,
+            };
+            let (ran, ended) = runner.run(&self.decoder, &self.buffer[self.start..], first);
+            first += ran;
+            match ended {
+                Ended::Done => {}
+                Ended::ReplyIsLong => self.flush().await?,
+                Ended::Closing => {
+                    let _ = self.flush().await;
+                    return Err(Over);
+                }
+                Ended::Paused { writes } => {
+                    self.flush().await?;
+                    self.wait_for_unpause(writes).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_for_unpause(&mut self, writes: bool) -> Result<(), Over> {
+        let client = &self.session.client;
+        client.doing.paused.store(true, Ordering::Relaxed);
+        let result = tokio::select! {
+            () = self.instance.pause.wait(writes) => Ok(()),
+            () = client.closed() => Err(Over),
+            () = self.instance.stopping.wait() => Err(Over),
+        };
+        client.doing.paused.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// Drops what was run from the buffer, and memory that a big request left behind.
+    fn reclaim(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+        } else if self.start > 0 {
+            self.buffer.drain(..self.start);
+        }
+        self.start = 0;
+        if self.buffer.capacity() > READ_BYTES_KEPT && self.buffer.len() < READ_BYTES_KEPT {
+            self.buffer.shrink_to(READ_BYTES_KEPT);
+        }
+        let doing = &self.session.client.doing;
+        let free = self.buffer.capacity() - self.buffer.len();
+        doing.query.store(self.buffer.len(), Ordering::Relaxed);
+        doing.query_free.store(free, Ordering::Relaxed);
+        let memory = self.buffer.capacity() + self.reply.heap_bytes() + self.decoder.heap_bytes();
+        doing.memory.store(memory, Ordering::Relaxed);
+    }
+
+    /// Waits for more bytes, and for what others have to tell.
+    async fn next(&mut self) -> Result<(), Over> {
+        let told = self.read().await?;
+        match told {
+            None => {
+                let limit = self.session.config.client_query_buffer_limit;
+                if self.buffer.len() > limit {
+                    self.instance.metrics.query_limit_closes.add_shared(1);
+                    tracing::warn!(
+                        client = self.session.client.id,
+                        bytes = self.buffer.len(),
+                        "closing client that reached max query buffer length"
+                    );
+                    return Err(Over);
+                }
+                Ok(())
+            }
+            Some(Told::Close) => Err(Over),
+            Some(Told::Finish) => Ok(()),
+            Some(Told::Pushes) => {
+                self.reply.raw(&self.session.client.take_pushes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads what there is, or learns what others tell.
+    async fn read(&mut self) -> Result<Option<Told>, Over> {
+        self.make_room();
+        let metrics = &self.instance.metrics.threads[self.session.thread];
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let client = &self.session.client;
+        let read = poll_fn(|context| {
+            if let Poll::Ready(result) = poll_read(stream, buffer, context) {
+                return Poll::Ready(Ok(result));
+            }
+            client.poll_told(context).map(Err)
+        });
+        match read.await {
+            Err(told) => Ok(Some(told)),
+            Ok(Ok(0) | Err(_)) => Err(Over),
+            Ok(Ok(count)) => {
+                metrics.reads.add(1);
+                metrics.bytes_in.add(count as u64);
+                if client.is_closed() {
+                    Err(Over)
+                } else {
+                    Ok(None)
+                }
+            }
+        }
+    }
+
+    /// Room for the next read: little for a quiet client, more the more it sends.
+    fn make_room(&mut self) {
+        let free = self.buffer.capacity() - self.buffer.len();
+        if free >= READ_BYTES_MIN {
+            return;
+        }
+        // An argument under way takes what it announced, but never more than as much again as
+        // has come: what a peer only claims costs nothing.
+        let wanted = self.decoder.wanted(&self.buffer).min(self.buffer.len());
+        let doubled = self
+            .buffer
+            .capacity()
+            .clamp(READ_BYTES_FIRST, READ_BYTES_KEPT);
+        self.buffer.reserve_exact(wanted.max(doubled));
+    }
+
+    /// Sends all replies.
+    async fn flush(&mut self) -> Result<(), Over> {
+        if self.reply.is_empty() {
+            return Ok(());
+        }
+        let metrics = &self.instance.metrics.threads[self.session.thread];
+        let mut sent = 0;
+        while sent < self.reply.len() {
+            let (stream, client) = (&mut self.stream, &self.session.client);
+            let rest = &self.reply.bytes()[sent..];
+            client.doing.reply.store(rest.len(), Ordering::Relaxed);
+            let limit = self.session.config.client_output_buffer_limit.normal;
+            let until = soft_deadline(limit, rest.len() as u64, &mut self.soft_since);
+            let is_over_hard = limit.hard_bytes > 0 && rest.len() as u64 > limit.hard_bytes;
+            let write = poll_fn(|context| {
+                if let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(context, rest) {
+                    return Poll::Ready(result.map_err(|_| Over));
+                }
+                // The socket takes no more now.
+                match client.poll_told(context) {
+                    Poll::Ready(Told::Close) => Poll::Ready(Err(Over)),
+                    _ if is_over_hard => Poll::Ready(Err(Over)),
+                    _ => Poll::Pending,
+                }
+            });
+            let wrote = match until {
+                None => write.await,
+                Some(until) => match tokio::time::timeout_at(until, write).await {
+                    Ok(wrote) => wrote,
+                    Err(_) => Err(Over),
+                },
+            };
+            match wrote {
+                Ok(count) if count > 0 => sent += count,
+                Ok(_) | Err(Over) => {
+                    if until.is_some() || is_over_hard {
+                        self.note_output_limit(sent);
+                    }
+                    return Err(Over);
+                }
+            }
+            metrics.writes.add(1);
+        }
+        metrics.bytes_out.add(sent as u64);
+        let (stream, client) = (&mut self.stream, &self.session.client);
+        // TLS may hold a record back.
+        let flushed = poll_fn(|context| {
+            if let Poll::Ready(result) = Pin::new(&mut *stream).poll_flush(context) {
+                return Poll::Ready(result.map_err(|_| Over));
+            }
+            match client.poll_told(context) {
+                Poll::Ready(Told::Close) => Poll::Ready(Err(Over)),
+                Poll::Ready(Told::Pushes | Told::Finish) | Poll::Pending => Poll::Pending,
+            }
+        });
+        flushed.await?;
+        self.soft_since = None;
+        client.doing.reply.store(0, Ordering::Relaxed);
+        self.reply.clear();
+        Ok(())
+    }
+
+    fn note_output_limit(&self, sent: usize) {
+        self.instance.metrics.output_limit_closes.add_shared(1);
+        tracing::warn!(
+            client = self.session.client.id,
+            peer = self.session.client.peer,
+            bytes = self.reply.len() - sent,
+            "closing client that does not take its replies (client-output-buffer-limit)"
+        );
+    }
+}
+
+/// When a client that has so much unread is to be closed, if it is.
+fn soft_deadline(limit: BufferLimit, unread: u64, since: &mut Option<Instant>) -> Option<Instant> {
+    if limit.soft_bytes == 0 || unread <= limit.soft_bytes {
+        *since = None;
+        return None;
+    }
+    Some(*since.get_or_insert_with(clock::now) + limit.soft_time)
+}
+
+/// Reads into the buffer's free room, as `AsyncReadExt::read_buf` does, which is safe.
+fn poll_read(
+    stream: &mut Stream,
+    buffer: &mut Vec<u8>,
+    context: &mut std::task::Context<'_>,
+) -> Poll<io::Result<usize>> {
+    tokio_util::io::poll_read_buf(Pin::new(stream), context, buffer)
+}
+
+/// Room that every read has.
+const READ_BYTES_MIN: usize = 512;
+/// Room of a client's first read.
+const READ_BYTES_FIRST: usize = 1024;
+/// Read-buffer memory that a connection keeps between requests; one read takes at most as much.
+const READ_BYTES_KEPT: usize = 64 * 1024;

@@ -1,0 +1,299 @@
+//! The transport: sockets, I/O threads, limits, shutdown. No rule of the cache lives here.
+//!
+//! The main thread accepts and deals sockets out, round robin, to the I/O threads, each of which runs a
+//! tokio `current_thread` runtime: a connection never changes its thread, and no work is stolen.
+
+pub mod admin;
+mod connection;
+pub mod cron;
+mod listen;
+pub mod stream;
+pub mod tls;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::config::Config;
+use crate::instance::Instance;
+use crate::instance::clients::{Arrival, Client};
+use crate::upstream::Upstream;
+
+use listen::{Acceptor, Arrived, BindError, Listening};
+use stream::Stream;
+
+/// A server that listens and is about to serve.
+pub struct Server {
+    instance: Arc<Instance>,
+    listening: Listening,
+}
+
+/// Why a server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Bind(BindError),
+    /// The upstream's address or its TLS settings are wrong.
+    Upstream(String),
+    /// A thread or a runtime could not be made.
+    System(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bind(error) => write!(formatter, "{error}"),
+            Self::Upstream(text) => write!(formatter, "upstream: {text}"),
+            Self::System(error) => write!(formatter, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl Server {
+    /// Opens all sockets.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened, or a setting that needs files cannot be followed.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let upstream = Upstream::of(&config).map_err(StartError::Upstream)?;
+        let listening = Listening::open(&config).map_err(StartError::Bind)?;
+        let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
+        Ok(Self {
+            instance,
+            listening,
+        })
+    }
+
+    /// What all its threads share.
+    #[must_use]
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// What it listens on, for people.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.listening.addresses()
+    }
+
+    /// Serves until `shutdown` ends or a client asks for it, then lets clients finish.
+    ///
+    /// # Errors
+    /// When a thread or a runtime cannot be made.
+    pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let config = self.instance.config();
+        let threads = (0..config.io_threads)
+            .map(|index| IoThread::start(&self.instance, index))
+            .collect::<io::Result<Vec<_>>>()?;
+        let (senders, handles): (Vec<_>, Vec<_>) = threads
+            .into_iter()
+            .map(|thread| (thread.sender, thread.handle))
+            .unzip();
+        runtime.block_on(self.accept_until(shutdown, senders));
+        for handle in handles {
+            if handle.join().is_err() {
+                tracing::error!("an I/O thread ended by a panic");
+            }
+        }
+        Ok(())
+    }
+
+    async fn accept_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        senders: Vec<mpsc::UnboundedSender<Arrived>>,
+    ) {
+        let Self {
+            instance,
+            listening,
+        } = self;
+        let admin = admin::start(&instance).await;
+        let acceptor = Acceptor::new(&instance, listening, senders);
+        tokio::select! {
+            () = acceptor.run() => {}
+            () = shutdown => instance.stopping.ask(false),
+            () = instance.stopping.wait() => {}
+        }
+        // The acceptor is gone: nobody comes any more.
+        let patience = if instance.stopping.is_now() {
+            Duration::ZERO
+        } else {
+            instance.config().shutdown_timeout
+        };
+        let left = let_finish(&instance, patience).await;
+        tracing::info!(clients_cut = left, "stopped");
+        drop(admin);
+    }
+}
+
+/// Lets clients finish what was read from them; cuts those that have not after `patience`.
+async fn let_finish(instance: &Instance, patience: Duration) -> usize {
+    let deadline = crate::clock::now() + patience;
+    for client in instance.clients.list() {
+        client.finish();
+    }
+    while !instance.clients.is_empty() && crate::clock::now() < deadline {
+        tokio::time::sleep(FINISH_POLL).await;
+        // Who came in between was not told yet.
+        for client in instance.clients.list() {
+            client.finish();
+        }
+    }
+    let left = instance.clients.list();
+    for client in &left {
+        client.close();
+    }
+    left.len()
+}
+
+/// How often the end of a shutdown is looked for.
+const FINISH_POLL: Duration = Duration::from_millis(2);
+
+struct IoThread {
+    sender: mpsc::UnboundedSender<Arrived>,
+    handle: JoinHandle<()>,
+}
+
+impl IoThread {
+    fn start(instance: &Arc<Instance>, index: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Unbounded, but what is in it has been counted against maxclients.
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let instance = Arc::clone(instance);
+        let handle = std::thread::Builder::new()
+            .name(format!("corral-io-{index}"))
+            .spawn(move || LocalSet::new().block_on(&runtime, serve(instance, index, arrivals)))?;
+        Ok(Self { sender, handle })
+    }
+}
+
+/// One I/O thread's life: until nobody can arrive any more and all who did have left.
+async fn serve(
+    instance: Arc<Instance>,
+    index: usize,
+    mut arrivals: mpsc::UnboundedReceiver<Arrived>,
+) {
+    let cron = tokio::task::spawn_local(cron::run(Arc::clone(&instance), index));
+    let mut clients = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            arrived = arrivals.recv() => match arrived {
+                Some(arrived) => {
+                    clients.spawn_local(welcome(Arc::clone(&instance), arrived, index));
+                }
+                None => break,
+            },
+            Some(ended) = clients.join_next() => note_end(ended),
+        }
+    }
+    while let Some(ended) = clients.join_next().await {
+        note_end(ended);
+    }
+    cron.abort();
+}
+
+/// A panic is a bug, but it costs one connection only.
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by a panic: this is a bug");
+    }
+}
+
+/// Makes a client of a socket: TLS, protected mode, registration.
+async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
+    let Arrived { socket, seat } = arrived;
+    let config = instance.config();
+    let Ok(stream) = listen::establish(socket, &config).await else {
+        return; // It was logged where it failed.
+    };
+    drop(seat);
+    if let Some(refusal) = refusal(&stream, &config) {
+        say_and_close(stream, refusal).await;
+        return;
+    }
+    let arrival = Arrival {
+        peer: stream.peer_address(),
+        local: stream.local_address(),
+        is_unix: stream.is_unix(),
+        fd: std::os::fd::AsRawFd::as_raw_fd(&stream),
+    };
+    let Some(client) = instance.clients.add(arrival, config.maxclients as usize) else {
+        instance.metrics.rejected_connections.add_shared(1);
+        say_and_close(stream, b"-ERR max number of clients reached\r\n").await;
+        return;
+    };
+    instance.metrics.threads[thread].connections.add(1);
+    let registered = Registered {
+        instance: &instance,
+        client: &client,
+    };
+    match &instance.upstream {
+        None => {
+            connection::serve(Arc::clone(&instance), stream, Arc::clone(&client), thread).await;
+        }
+        Some(upstream) => upstream.serve(&instance, stream, &client, thread).await,
+    }
+    drop(registered);
+}
+
+/// Removes a client from the list of clients when its connection ends, however it does.
+struct Registered<'a> {
+    instance: &'a Instance,
+    client: &'a Client,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.instance.clients.remove(self.client);
+    }
+}
+
+/// Why a client may not come in at all: protected mode.
+fn refusal(stream: &Stream, config: &Config) -> Option<&'static [u8]> {
+    let is_local = stream
+        .peer()
+        .is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+    (config.protected_mode && config.requirepass.is_empty() && !is_local).then_some(DENIED)
+}
+
+async fn say_and_close(mut stream: Stream, text: &[u8]) {
+    use tokio::io::AsyncWriteExt as _;
+    let saying = async {
+        let _ = stream.write_all(text).await;
+        let _ = stream.shutdown().await;
+    };
+    let _ = tokio::time::timeout(LAST_WORDS_MAX, saying).await;
+}
+
+/// How long a client that is refused may take to read why.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// Begins as Redis's does, by which clients know it; what to do differs.
+const DENIED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
+enabled and no password is set for the default user. In this mode connections are only accepted \
+from the loopback interface. If you want to connect from external computers to corral you may \
+adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG \
+SET protected-mode no' from the loopback interface by connecting to corral from the same host the \
+server is running, however MAKE SURE corral is not publicly accessible from internet if you do so. \
+2) Set protected-mode to no in the configuration file and restart. 3) Start the server with \
+'--protected-mode no'. 4) Set a password with requirepass. NOTE: You only need to do one of the \
+above things in order for the server to start accepting connections from the outside.\r\n";

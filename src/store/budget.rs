@@ -1,0 +1,75 @@
+//! How much memory all shards together may use: a hard bound.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes allowed and bytes given out. A shard takes some before it uses them, a little more than it
+/// needs, so that this shared word is seldom touched.
+#[derive(Debug)]
+pub struct Budget {
+    /// `usize::MAX`: no bound.
+    max: AtomicUsize,
+    used: AtomicUsize,
+    shards: usize,
+}
+
+impl Budget {
+    pub(super) fn new(max: Option<usize>, shards: usize) -> Self {
+        Self {
+            max: AtomicUsize::new(max.unwrap_or(usize::MAX)),
+            used: AtomicUsize::new(0),
+            shards,
+        }
+    }
+
+    /// The bound, if there is one.
+    #[must_use]
+    pub fn max(&self) -> Option<usize> {
+        Some(self.max.load(Ordering::Relaxed)).filter(|&max| max != usize::MAX)
+    }
+
+    pub(super) fn set_max(&self, max: Option<usize>) {
+        self.max.store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes given out, used or not.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is given out than there is, after the bound was lowered.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used() > self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much is in use that it matters who will have to go.
+    pub(super) fn is_filling(&self) -> bool {
+        self.max().is_some_and(|max| self.used() > max / 2)
+    }
+
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= max)
+            })
+            .is_ok()
+    }
+
+    pub(super) fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What a shard takes at once beyond its need: all of them together keep 1/512 unused.
+    pub(super) fn chunk(&self) -> usize {
+        (self.max.load(Ordering::Relaxed) / self.shards / 512).min(CHUNK_BYTES_MAX)
+    }
+
+    /// A shard's part, if all had the same.
+    pub(super) fn share(&self) -> usize {
+        self.max.load(Ordering::Relaxed) / self.shards
+    }
+}
+
+const CHUNK_BYTES_MAX: usize = 64 * 1024;

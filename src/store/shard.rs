@@ -1,0 +1,558 @@
+//! What lives under one lock: the items of a share of the keys, and every list that knows them.
+//!
+//! Table, bytes in use, eviction state and expiry wheel change together here, so an item that leaves
+//! leaves everything. Every insertion is paid for before it happens: [`Shard::credit`] is memory
+//! taken from the [budget](super::Budget) and not yet used; [`Store::reserve`](super::Store::reserve)
+//! fills it up, and what a write costs is taken from it.
+
+use std::marker::PhantomData;
+use std::num::NonZeroU64;
+
+use super::eviction::sketch::Sketch;
+use super::eviction::window::Window;
+use super::eviction::{Pool, Tuning, idle_seconds};
+use super::item::{self, Flags, Handle};
+use super::table::Table;
+use super::watch::Watchers;
+use super::wheel::Wheel;
+
+/// A key and its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// What the client calls it.
+    pub bytes: &'a [u8],
+    /// [`Store::hash`](super::Store::hash) of it.
+    pub hash: u64,
+}
+
+/// One lock's share of the items.
+pub struct Shard {
+    /// By database.
+    pub(super) tables: Vec<Table>,
+    pub(super) wheel: Wheel,
+    pub(super) window: Window,
+    pub(super) sketch: Sketch,
+    pub(super) pool: Pool,
+    pub(super) tuning: Tuning,
+    /// How much of this shard's memory the window may take; 0: no window.
+    pub(super) window_bytes_max: usize,
+    /// What the items and the sketch cost.
+    pub(super) bytes: usize,
+    /// Memory that the budget gave and no item uses yet.
+    pub(super) credit: usize,
+    pub(super) evicted: u64,
+    pub(super) expired: u64,
+    /// Who watches keys of this shard.
+    pub watchers: Watchers,
+    hasher: ahash::RandomState,
+    random: u64,
+}
+
+impl Shard {
+    pub(super) fn new(hasher: ahash::RandomState, seed: u64, now_ms: u64) -> Self {
+        Self {
+            tables: vec![Table::default()],
+            wheel: Wheel::new(now_ms),
+            window: Window::default(),
+            sketch: Sketch::default(),
+            pool: Pool::default(),
+            tuning: Tuning::default(),
+            window_bytes_max: 0,
+            bytes: 0,
+            credit: 0,
+            evicted: 0,
+            expired: 0,
+            watchers: Watchers::default(),
+            hasher,
+            random: seed | 1,
+        }
+    }
+
+    /// Items in all databases.
+    pub(super) fn len(&self) -> usize {
+        self.tables.iter().map(Table::len).sum()
+    }
+
+    /// Items in one database, expired ones that are still there included.
+    #[must_use]
+    pub fn database_len(&self, db: u16) -> usize {
+        self.tables.get(usize::from(db)).map_or(0, Table::len)
+    }
+
+    /// Items of a database that have an expiry.
+    #[must_use]
+    pub fn volatile_len(&self, db: u16) -> usize {
+        self.wheel.database_len(db)
+    }
+
+    /// The item of a key, if it is there and not expired. Nothing is noted of the look-up.
+    #[inline]
+    pub fn peek(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> Option<Entry<'_>> {
+        let handle = self
+            .tables
+            .get(usize::from(db))?
+            .find(key.hash, key.bytes)?;
+        if handle.expires_at().is_some_and(|at| at.get() <= now_ms) {
+            self.expire(db, key.hash, handle);
+            return None;
+        }
+        Some(Entry {
+            handle,
+            shard: PhantomData,
+        })
+    }
+
+    /// The item of a key, if it is there and not expired. Counts as a use of it.
+    #[inline]
+    pub fn get(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> Option<Entry<'_>> {
+        let Some(entry) = self.peek(db, key, now_ms) else {
+            // What is asked for and not there is worth keeping when it comes.
+            self.sketch.count(key.hash);
+            return None;
+        };
+        let handle = entry.handle;
+        self.used(key.hash, handle, now_ms);
+        Some(Entry {
+            handle,
+            shard: PhantomData,
+        })
+    }
+
+    /// Stores a string. What was under the key before is gone, its expiry included.
+    ///
+    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    pub fn set(&mut self, db: u16, key: Key<'_>, write: Write<'_>, now_ms: u64) {
+        let expires_at = write.expires_at.map_or(0, NonZeroU64::get);
+        let with_expiry = expires_at != 0;
+        let Some(old) = self.find(db, key) else {
+            let handle = Handle::new(key.bytes, write.value, with_expiry, 0);
+            self.insert(db, key.hash, handle, expires_at, now_ms);
+            return;
+        };
+        self.used(key.hash, old, now_ms);
+        if old.overwrite(write.value, with_expiry) {
+            if with_expiry {
+                self.move_deadline(db, old, expires_at);
+            }
+            return;
+        }
+        self.stop_expiry(old);
+        let flags = old.flags() & (Flags::WINDOW | Flags::TOUCHED);
+        let new = Handle::new(key.bytes, write.value, with_expiry, flags);
+        new.set_clock(old.clock());
+        new.set_place(old.place());
+        self.put_in_place(db, key.hash, old, new);
+        old.free();
+        if with_expiry {
+            new.set_expires_at(expires_at);
+            self.wheel.insert(db, new, expires_at);
+        }
+    }
+
+    /// Makes the value of a key `len` bytes long; what is new is zero, and a key that is not there
+    /// comes to be. The expiry stays. Returns the value.
+    ///
+    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    pub fn resize(&mut self, db: u16, key: Key<'_>, len: usize, now_ms: u64) -> &mut [u8] {
+        let handle = match self.find(db, key) {
+            None => {
+                let new = Handle::new(key.bytes, &[], false, Flags::GROWN).resize(len);
+                self.insert(db, key.hash, new, 0, now_ms);
+                new
+            }
+            Some(old) => {
+                self.used(key.hash, old, now_ms);
+                let old_charge = old.charge();
+                let new = old.resize(len);
+                self.relocated(db, key.hash, old, new, old_charge);
+                if new.expires_at().is_some() {
+                    self.wheel.replace(new);
+                }
+                new
+            }
+        };
+        handle.value_mut()
+    }
+
+    /// Removes a key. False if it was not there, or only as an expired item.
+    pub fn remove(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> bool {
+        let Some(handle) = self.find(db, key) else {
+            return false;
+        };
+        if handle.expires_at().is_some_and(|at| at.get() <= now_ms) {
+            self.expire(db, key.hash, handle);
+            return false;
+        }
+        self.take_out(db, key.hash, handle);
+        true
+    }
+
+    /// Sets when a key expires, or that it does not. False if it is not there.
+    ///
+    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    pub fn set_expiry(&mut self, db: u16, key: Key<'_>, expires_at: Option<NonZeroU64>) -> bool {
+        let Some(old) = self.find(db, key) else {
+            return false;
+        };
+        let Some(expires_at) = expires_at else {
+            // The room in the item stays: a key that had an expiry often gets one again.
+            self.stop_expiry(old);
+            old.set_expires_at(0);
+            return true;
+        };
+        if old.has(Flags::EXPIRY) {
+            self.move_deadline(db, old, expires_at.get());
+            return true;
+        }
+        let new = Handle::new(old.key(), old.value(), true, old.flags());
+        new.set_clock(old.clock());
+        new.set_place(old.place());
+        self.put_in_place(db, key.hash, old, new);
+        old.free();
+        new.set_expires_at(expires_at.get());
+        self.wheel.insert(db, new, expires_at.get());
+        true
+    }
+
+    /// Removes items that are due, at most about `budget` of them; what is left of the budget tells
+    /// whether there is more to do. Returns how many were removed.
+    pub fn remove_expired(&mut self, now_ms: u64, budget: &mut usize) -> usize {
+        let mut removed = 0;
+        while let Some((db, handle)) = self.wheel.due(now_ms, budget) {
+            self.expire(db, self.hash_of(handle.key()), handle);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Calls `visit` with the items of the next bucket of a scan, expired ones included; returns
+    /// the cursor to go on with, 0 at the end.
+    pub fn scan(&self, db: u16, cursor: u64, mut visit: impl FnMut(Entry<'_>)) -> u64 {
+        let Some(table) = self.tables.get(usize::from(db)) else {
+            return 0;
+        };
+        table.scan(cursor, |handle| {
+            visit(Entry {
+                handle,
+                shard: PhantomData,
+            })
+        })
+    }
+
+    /// Calls `visit` with every item of a database, expired ones included.
+    pub fn for_each(&self, db: u16, mut visit: impl FnMut(Entry<'_>)) {
+        if let Some(table) = self.tables.get(usize::from(db)) {
+            table.for_each(|handle| {
+                visit(Entry {
+                    handle,
+                    shard: PhantomData,
+                })
+            });
+        }
+    }
+
+    /// Calls `visit` with the items of a bucket that `random` chooses.
+    pub fn sample(&self, db: u16, random: u64, mut visit: impl FnMut(Entry<'_>)) {
+        if let Some(table) = self.tables.get(usize::from(db)) {
+            table.sample(random, |handle| {
+                visit(Entry {
+                    handle,
+                    shard: PhantomData,
+                })
+            });
+        }
+    }
+
+    /// Removes all items of a database. What is returned holds them: to drop it frees them.
+    pub fn clear(&mut self, db: u16, now_ms: u64) -> Garbage {
+        let Some(table) = self.tables.get_mut(usize::from(db)) else {
+            return Garbage::default();
+        };
+        let table = std::mem::take(table);
+        if self.len() == 0 {
+            return self.clear_lists(vec![table], now_ms);
+        }
+        let mut freed = 0;
+        table.for_each(|handle| {
+            self.unlist(handle);
+            freed += handle.charge();
+        });
+        self.bytes -= freed;
+        self.credit += freed;
+        Garbage(vec![table])
+    }
+
+    /// Removes all items. What is returned holds them: to drop it frees them.
+    pub fn clear_all(&mut self, now_ms: u64) -> Garbage {
+        let tables = std::mem::replace(&mut self.tables, vec![Table::default()]);
+        self.clear_lists(tables, now_ms)
+    }
+
+    /// With no item left in the tables, empties all lists at once.
+    fn clear_lists(&mut self, tables: Vec<Table>, now_ms: u64) -> Garbage {
+        self.wheel = Wheel::new(now_ms);
+        self.window = Window::default();
+        self.forget_uses();
+        self.credit += std::mem::take(&mut self.bytes);
+        Garbage(tables)
+    }
+
+    /// Whether a write that may cost this much is paid for.
+    #[must_use]
+    pub fn has_credit(&self, bytes: usize) -> bool {
+        self.credit >= bytes
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        self.tuning
+    }
+
+    /// How often a key was used, as the policy counts: Redis's counter, or TinyLFU's.
+    #[must_use]
+    pub fn frequency(&self, entry_clock: u32, hash: u64, now_ms: u64) -> u8 {
+        if self.tuning.policy.is_lfu() {
+            self.tuning.decayed(entry_clock, now_ms)
+        } else {
+            self.sketch.frequency(hash)
+        }
+    }
+
+    /// Asks the processor for what a look-up of this key reads first.
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, db: u16, hash: u64) {
+        if let Some(table) = self.tables.get(usize::from(db)) {
+            table.prefetch_bucket(hash);
+        }
+    }
+
+    /// Asks the processor for what a look-up of this key reads next.
+    #[inline]
+    pub(super) fn prefetch_item(&self, db: u16, hash: u64) {
+        if let Some(table) = self.tables.get(usize::from(db)) {
+            table.prefetch_item(hash);
+        }
+    }
+
+    /// Bytes of the lists, which items pay for by their share.
+    pub(super) fn lists_bytes(&self) -> usize {
+        self.tables.iter().map(Table::heap_bytes).sum::<usize>() + self.window.heap_bytes()
+    }
+
+    /// Takes an item out of everything and gives its memory back.
+    pub(super) fn take_out(&mut self, db: u16, hash: u64, handle: Handle) {
+        let hasher = &self.hasher;
+        self.tables[usize::from(db)].remove(hash, handle, |key| hasher.hash_one(key));
+        self.unlist(handle);
+        let charge = handle.charge();
+        self.bytes -= charge;
+        self.credit += charge;
+        handle.free();
+    }
+
+    /// The hash by which a key is stored.
+    #[must_use]
+    pub fn hash_of(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Forgets how often keys were used, and who was to be evicted next.
+    pub(super) fn forget_uses(&mut self) {
+        self.bytes -= self.sketch.heap_bytes();
+        self.credit += self.sketch.heap_bytes();
+        self.sketch.clear();
+        self.pool.clear();
+    }
+
+    /// An xorshift step; good enough to choose samples.
+    pub(super) fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn find(&self, db: u16, key: Key<'_>) -> Option<Handle> {
+        self.tables.get(usize::from(db))?.find(key.hash, key.bytes)
+    }
+
+    fn expire(&mut self, db: u16, hash: u64, handle: Handle) {
+        self.watchers.touch(db, handle.key());
+        self.take_out(db, hash, handle);
+        self.expired += 1;
+    }
+
+    fn insert(&mut self, db: u16, hash: u64, handle: Handle, expires_at: u64, now_ms: u64) {
+        let index = usize::from(db);
+        if index >= self.tables.len() {
+            self.tables.resize_with(index + 1, Table::default);
+        }
+        let hasher = &self.hasher;
+        self.tables[index].insert(hash, handle, |key| hasher.hash_one(key));
+        self.pay(0, handle.charge());
+        if expires_at != 0 {
+            handle.set_expires_at(expires_at);
+            self.wheel.insert(db, handle, expires_at);
+        }
+        self.admit(db, handle, now_ms);
+    }
+
+    /// Puts `new` where `old` was in table and window. Neither is in the wheel.
+    fn put_in_place(&mut self, db: u16, hash: u64, old: Handle, new: Handle) {
+        self.relocated(db, hash, old, new, old.charge());
+    }
+
+    /// The same when `old` may be gone already and is only a name.
+    fn relocated(&mut self, db: u16, hash: u64, old: Handle, new: Handle, old_charge: usize) {
+        if old != new {
+            self.tables[usize::from(db)].replace(hash, old, new);
+        }
+        if new.has(Flags::WINDOW) {
+            self.window.replace(new, old_charge);
+        }
+        self.pay(old_charge, new.charge());
+    }
+
+    /// What cost `before` costs `after` now.
+    fn pay(&mut self, before: usize, after: usize) {
+        debug_assert!(
+            self.credit + before >= after,
+            "writes are paid for before they happen"
+        );
+        self.bytes = self.bytes + after - before;
+        self.credit = (self.credit + before).saturating_sub(after);
+    }
+
+    /// Takes an item out of window and wheel.
+    fn unlist(&mut self, handle: Handle) {
+        self.stop_expiry(handle);
+        if handle.has(Flags::WINDOW) {
+            self.window.remove(handle, handle.charge());
+        }
+    }
+
+    fn stop_expiry(&mut self, handle: Handle) {
+        if handle.expires_at().is_some() {
+            self.wheel.remove(handle);
+        }
+    }
+
+    fn move_deadline(&mut self, db: u16, handle: Handle, expires_at: u64) {
+        if handle.expires_at().is_some_and(|at| at.get() == expires_at) {
+            return;
+        }
+        self.stop_expiry(handle);
+        handle.set_expires_at(expires_at);
+        self.wheel.insert(db, handle, expires_at);
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        drop(Garbage(std::mem::take(&mut self.tables)));
+    }
+}
+
+/// Items that no shard knows any more. To drop it frees them, which takes its time.
+#[derive(Default)]
+pub struct Garbage(Vec<Table>);
+
+impl Garbage {
+    /// How many items it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Table::len).sum()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds another's items.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+}
+
+impl Drop for Garbage {
+    fn drop(&mut self) {
+        for table in &self.0 {
+            table.for_each(Handle::free);
+        }
+    }
+}
+
+/// What [`Shard::set`] stores.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// The new value.
+    pub value: &'a [u8],
+    /// Unix time in ms at which it expires.
+    pub expires_at: Option<NonZeroU64>,
+}
+
+/// An item that was found; it cannot outlive the lock on its shard.
+pub struct Entry<'a> {
+    handle: Handle,
+    shard: PhantomData<&'a mut Shard>,
+}
+
+impl<'a> Entry<'a> {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        self.handle.key()
+    }
+
+    /// The string.
+    #[inline]
+    #[must_use]
+    pub fn value(&self) -> &'a [u8] {
+        self.handle.value()
+    }
+
+    /// Unix time in ms at which it expires.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<NonZeroU64> {
+        self.handle.expires_at()
+    }
+
+    /// Whether it is there for a client: not yet expired.
+    #[must_use]
+    pub fn is_live(&self, now_ms: u64) -> bool {
+        self.expires_at().is_none_or(|at| at.get() > now_ms)
+    }
+
+    /// Whether the value was written in part since it was set (Redis's `raw` encoding).
+    #[must_use]
+    pub fn is_grown(&self) -> bool {
+        self.handle.has(Flags::GROWN)
+    }
+
+    /// Seconds since its last use.
+    #[must_use]
+    pub fn idle_seconds(&self, now_ms: u64) -> u32 {
+        idle_seconds(self.handle.clock(), now_ms)
+    }
+
+    /// The policy's 24 bits.
+    #[must_use]
+    pub fn clock(&self) -> u32 {
+        self.handle.clock()
+    }
+
+    /// Bytes of memory it costs.
+    #[must_use]
+    pub fn charge(&self) -> usize {
+        self.handle.charge()
+    }
+}
+
+/// What the item of a key costs at most, with a value of `value_len` bytes.
+#[must_use]
+pub fn charge_max(key: Key<'_>, value_len: usize) -> usize {
+    item::charge_max(key.bytes.len(), value_len)
+}
