@@ -18,6 +18,7 @@ pub mod command;
 pub mod config;
 pub mod instance;
 pub mod keyspace;
+pub mod logging;
 pub mod metrics;
 pub mod resp;
 pub mod server;

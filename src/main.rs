@@ -10,6 +10,7 @@
 use std::process::ExitCode;
 
 use corral::config::{Config, Invocation};
+use corral::logging;
 use corral::server::{Server, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,12 +27,16 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("corral: {error}");
-            ExitCode::from(2)
+            ExitCode::from(BAD_SETTINGS)
         }
     }
 }
 
 fn serve(config: Config) -> ExitCode {
+    if let Err(error) = logging::init(&config) {
+        eprintln!("corral: cannot log: {error}");
+        return ExitCode::FAILURE;
+    }
     match Server::bind(config).and_then(|server| {
         announce(&server);
         server.run(signalled())
@@ -39,16 +44,39 @@ fn serve(config: Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("corral: {error}");
-            ExitCode::from(match error {
-                StartError::Upstream(_) => 2,
-                StartError::Bind(_) | StartError::System(_) => 1,
-            })
+            match error {
+                StartError::Upstream(_) => ExitCode::from(BAD_SETTINGS),
+                StartError::Bind(_) | StartError::System(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
 
+/// Says in the log what it is, where it listens, in which mode and with how much memory.
 fn announce(server: &Server) {
-    println!("ready {:?}", server.addresses());
+    let instance = server.instance();
+    let config = instance.config();
+    let addresses = server.addresses().join(", ");
+    tracing::info!("corral {} is ready on {addresses}", corral::VERSION);
+    match &instance.upstream {
+        Some(upstream) => tracing::info!("mode: front of {}", upstream.url),
+        None => {
+            let memory = match config.maxmemory {
+                0 => "memory without bound".to_owned(),
+                bytes => format!("up to {} of memory", mebibytes(bytes)),
+            };
+            let policy = config.maxmemory_policy;
+            tracing::info!("mode: standalone, {memory}, {policy} when it is full");
+        }
+    }
+    if config.admin_port != 0 {
+        let port = config.admin_port;
+        tracing::info!("metrics: port {port}, /metrics /healthz /readyz");
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// Ends at the first SIGTERM or SIGINT.
@@ -59,8 +87,12 @@ async fn signalled() {
     ) else {
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!("{name}: letting clients finish");
 }
+
+/// The exit code for settings that cannot be.
+const BAD_SETTINGS: u8 = 2;

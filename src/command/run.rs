@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::key_spec::{KeySearch, Keys};
 use super::keys_of::for_each_key;
 use super::lookup::{self, LookupError};
+use super::server::shown;
 use super::spec::{Command, Flags};
 use super::{CommandError, Context, transactions};
 use crate::clock;
@@ -172,7 +173,7 @@ impl Runner<'_> {
             Ok(command) => self.call(metrics, command, slot.hash, request, now_ms),
             Err(error) => {
                 transactions::spoil(self.session);
-                if let Ok(command) = slot.command {
+                if let Ok(command) | Err(LookupError::WrongArity(command)) = slot.command {
                     metrics.commands[command.index()].rejected.add(1);
                 }
                 self.instance.metrics.errors.count(&error);
@@ -225,7 +226,7 @@ impl Runner<'_> {
     ) {
         let locked = match hash {
             Some(hash) => self.instance.store.lock(hash),
-            None => lock_keys(self.instance, command, request),
+            None => lock_keys(self.instance, self.session.db, command, request),
         };
         let mut context = Context {
             instance: self.instance,
@@ -239,13 +240,21 @@ impl Runner<'_> {
 }
 
 /// Locks the shards of the keys of a request.
-fn lock_keys<'a>(instance: &'a Instance, command: &Command, request: &Request<'_>) -> Locked<'a> {
+fn lock_keys<'a>(
+    instance: &'a Instance,
+    db: u16,
+    command: &Command,
+    request: &Request<'_>,
+) -> Locked<'a> {
     if !command.has_keys() {
         return instance.store.lock_none();
     }
-    instance
-        .store
-        .lock_many(hashes_of(instance, command, request).into_iter())
+    let hashes = hashes_of(instance, command, request);
+    let locked = instance.store.lock_many(hashes.iter().copied());
+    if hashes.len() > 1 {
+        locked.announce(db, &hashes);
+    }
+    locked
 }
 
 /// The hashes of the keys of a request.
@@ -278,11 +287,11 @@ pub(super) fn invoke(context: &mut Context<'_>, command: &'static Command, reque
         && !command.flags.contains(Flags::SKIP_MONITOR)
         && !command.flags.contains(Flags::ADMIN)
     {
-        show_monitors(context, request);
+        show_monitors(context, command, request);
     }
 }
 
-fn show_monitors(context: &Context<'_>, request: &Request<'_>) {
+fn show_monitors(context: &Context<'_>, command: &Command, request: &Request<'_>) {
     let at = clock::unix_micros();
     let client = &context.session.client;
     let peer = if client.is_unix {
@@ -298,7 +307,7 @@ fn show_monitors(context: &Context<'_>, request: &Request<'_>) {
         peer.trim_end_matches(":0")
     )
     .into_bytes();
-    for argument in request.iter_from(0) {
+    for argument in shown(command, request) {
         line.push(b' ');
         quote(&mut line, argument);
     }
@@ -461,7 +470,7 @@ pub(super) fn book_slow(
         id: 0,
         at: clock::unix_ms() / 1000,
         micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        arguments: shortened(request.iter_from(0)),
+        arguments: shortened(shown(command, request).into_iter()),
         peer: session.client.peer.clone(),
         name: session.client.said.lock().name.clone(),
     };

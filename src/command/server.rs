@@ -1,96 +1,143 @@
-//! stub
-use super::{CommandError, Context};
+//! What an operator asks of the server itself: `INFO`, `CONFIG`, `SLOWLOG`, `LATENCY`, `MEMORY`,
+//! `DEBUG`, and the commands that stand alone.
+
+mod cache;
+mod config;
+mod debug;
+mod info;
+mod latency;
+mod memory;
+mod redact;
+mod slowlog;
+mod totals;
+
+pub(super) use cache::cache_stats;
+pub(crate) use config::limit_memory;
+pub(super) use config::{config_get, config_help, config_resetstat, config_rewrite, config_set};
+pub(super) use debug::debug;
+pub(super) use info::info;
+pub(super) use latency::{
+    latency_doctor, latency_graph, latency_help, latency_histogram, latency_history,
+    latency_latest, latency_reset,
+};
+pub(super) use memory::{
+    memory_doctor, memory_help, memory_malloc_stats, memory_purge, memory_stats, memory_usage,
+};
+pub(super) use redact::shown;
+pub(super) use slowlog::{slowlog_get, slowlog_help, slowlog_len, slowlog_reset};
+
+use super::options::is_word;
+use super::{CommandError, Context, lolwut as corral};
+use crate::clock;
 use crate::resp::Request;
-pub(super) fn cache_stats(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+type Result = std::result::Result<(), CommandError>;
+
+/// `TIME`: seconds since 1970, and µs.
+pub(super) fn time(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    let now = clock::unix_micros();
+    context.reply.array(2);
+    context.reply.text(&(now / 1_000_000).to_string());
+    context.reply.text(&(now % 1_000_000).to_string());
+    Ok(())
 }
-pub(super) fn config_get(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// `ROLE`: a master without replicas, to those who look for one.
+pub(super) fn role(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    context.reply.array(3);
+    context.reply.text("master");
+    context.reply.integer(0);
+    context.reply.array(0);
+    Ok(())
 }
-pub(super) fn config_help(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// `LOLWUT [VERSION version] [size …]`
+pub(super) fn lolwut(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let arguments: Vec<&[u8]> = request.iter_from(1).collect();
+    let picture = corral::draw(&arguments, rand::random())
+        .map_err(|error| CommandError::other(error.to_string()))?;
+    context.reply.verbatim("txt", picture.as_bytes());
+    Ok(())
 }
-pub(super) fn config_resetstat(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// `MONITOR`: from now on the client is shown every command.
+pub(super) fn monitor(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    if is_in_transaction(context) {
+        return Err(CommandError::other(
+            "ERR MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
+    context
+        .instance
+        .clients
+        .start_monitoring(&context.session.client);
+    context.reply.ok();
+    Ok(())
 }
-pub(super) fn config_rewrite(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`
+pub(super) fn shutdown(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let [mut save, mut nosave, mut now, mut force, mut abort] = [false; 5];
+    for word in request.iter_from(1) {
+        if is_word(word, "save") {
+            save = true;
+        } else if is_word(word, "nosave") {
+            nosave = true;
+        } else if is_word(word, "now") {
+            now = true;
+        } else if is_word(word, "force") {
+            force = true;
+        } else if is_word(word, "abort") {
+            abort = true;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    if (abort && (save || nosave || now || force)) || (save && nosave) {
+        return Err(CommandError::Syntax);
+    }
+    if abort {
+        // Once it was asked for, nothing is waited for that could be called off.
+        return Err(CommandError::other("ERR No shutdown in progress."));
+    }
+    if save && !force {
+        tracing::warn!("SHUTDOWN SAVE refused: corral keeps nothing on disk; use NOSAVE or FORCE");
+        return Err(CommandError::other(
+            "ERR Errors trying to SHUTDOWN. Check logs.",
+        ));
+    }
+    tracing::warn!(
+        client = context.session.client.peer,
+        "a client asked to shut down"
+    );
+    context.instance.stopping.ask(now);
+    context.session.closing = true;
+    Ok(())
 }
-pub(super) fn config_set(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// Whether EXEC runs this command. It holds locks; a command without keys holds none otherwise.
+fn is_in_transaction(context: &mut Context<'_>) -> bool {
+    !context.view.locked().is_none()
 }
-pub(super) fn debug(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// The reply to a subcommand with the wrong number of arguments, where Redis has one text for all.
+fn unknown_subcommand(request: &Request<'_>, container: &str) -> CommandError {
+    let name = String::from_utf8_lossy(&request.argument(1)[..request.argument(1).len().min(128)]);
+    CommandError::other(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
+    ))
 }
-pub(super) fn info(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_doctor(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_graph(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_help(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_histogram(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_history(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_latest(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn latency_reset(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn lolwut(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_doctor(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_help(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_malloc_stats(
-    _: &mut Context<'_>,
-    _: &Request<'_>,
-) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_purge(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_stats(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn memory_usage(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn monitor(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn role(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn shutdown(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn slowlog_get(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn slowlog_help(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn slowlog_len(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn slowlog_reset(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
-}
-pub(super) fn time(_: &mut Context<'_>, _: &Request<'_>) -> Result<(), CommandError> {
-    Err(CommandError::Syntax)
+
+/// Writes the lines of a `HELP`.
+fn write_help(context: &mut Context<'_>, container: &str, lines: &[&str]) {
+    let reply = &mut *context.reply;
+    reply.array(lines.len() + 3);
+    reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for line in lines {
+        reply.simple(line);
+    }
+    reply.simple("HELP");
+    reply.simple("    Prints this help.");
 }

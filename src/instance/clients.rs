@@ -159,6 +159,16 @@ impl Client {
         self.signal.load(Ordering::Acquire) & FINISH != 0
     }
 
+    /// Ends when it was told to finish or to close.
+    pub async fn finishing(&self) {
+        std::future::poll_fn(|context| {
+            self.waker.register(context.waker());
+            let told = self.is_closed() || self.is_finishing();
+            if told { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Ends when it was told to close.
     pub async fn closed(&self) {
         std::future::poll_fn(|context| {

@@ -87,6 +87,12 @@ impl<'a> View<'a> {
         found
     }
 
+    /// Finds a key to change it: counts as a use of it, but as no hit or miss.
+    pub fn find(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        self.locked.shard(place.key.hash).get(db, place.key, now_ms)
+    }
+
     /// Looks at a key before a write; nothing is counted.
     #[inline]
     pub fn peek(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
@@ -127,7 +133,13 @@ impl<'a> View<'a> {
         value: &[u8],
         expires_at: Option<NonZeroU64>,
     ) -> Result<(), Full> {
-        self.reserve(place, value.len())?;
+        if !self
+            .locked
+            .shard(place.key.hash)
+            .has_credit(charge_max(place.key, value.len()))
+        {
+            self.pay_for(place, |_| value.len())?;
+        }
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
         shard.set(db, place.key, Write { value, expires_at }, now_ms);
@@ -145,12 +157,130 @@ impl<'a> View<'a> {
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), Full> {
-        self.reserve(place, len)?;
+        self.update(
+            place,
+            |_| len,
+            |value, _| {
+                write(value);
+                true
+            },
+        )
+    }
+
+    /// Changes a value in place and keeps its expiry; a key that is not there comes to be.
+    ///
+    /// `len_of` tells from the present length how long the value is to be; `write` gets the value
+    /// at that length, what is new being zero, and the length before, and tells whether it changed
+    /// anything: who watches the key is told if it did, or if the length did. To make room may
+    /// evict the very key, so a length that was seen before may not hold: hence the two functions.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    pub fn update(
+        &mut self,
+        place: Place<'_>,
+        len_of: impl Fn(usize) -> usize,
+        write: impl FnOnce(&mut [u8], usize) -> bool,
+    ) -> Result<(), Full> {
+        let old_len = self.pay_for(place, &len_of)?;
+        let len = len_of(old_len);
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
-        write(shard.resize(db, place.key, len, now_ms));
-        shard.watchers.touch(db, place.key.bytes);
+        let is_changed = write(shard.resize(db, place.key, len, now_ms), old_len);
+        if is_changed || len != old_len {
+            shard.watchers.touch(db, place.key.bytes);
+        }
         Ok(())
+    }
+
+    /// Pays for a value to become as long as `len_of` its present length, with an expiry. What it
+    /// costs already is not paid again. Returns the present length, 0 if there is no such key.
+    fn pay_for(
+        &mut self,
+        place: Place<'_>,
+        len_of: impl Fn(usize) -> usize,
+    ) -> Result<usize, Full> {
+        loop {
+            let found = self
+                .peek(place)
+                .map(|entry| (entry.value().len(), entry.charge()));
+            let (old_len, paid) = found.unwrap_or((0, 0));
+            let missing = charge_max(place.key, len_of(old_len)).saturating_sub(paid);
+            if self.locked.shard(place.key.hash).has_credit(missing) {
+                return Ok(old_len);
+            }
+            // Whoever has to go for this may be the key itself: then its length is another.
+            self.locked.reserve(place.key.hash, missing, self.now_ms)?;
+        }
+    }
+
+    /// Stores under `to` what is under `from`, its expiry included. What was under `to` is gone.
+    /// False if there is nothing under `from`.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted; then nothing has changed.
+    pub fn copy(&mut self, from: Place<'_>, to: Place<'_>) -> Result<bool, Full> {
+        let Some(content) = self.content(from) else {
+            return Ok(false);
+        };
+        self.pay_for(to, |_| content.value.len())?;
+        self.put(to, &content);
+        Ok(true)
+    }
+
+    /// As [`Self::copy`], and nothing is left under `from`, which is another place than `to`.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted; then nothing has changed. From one database
+    /// to another this does not fail.
+    pub fn relocate(&mut self, from: Place<'_>, to: Place<'_>) -> Result<bool, Full> {
+        let Some(content) = self.content(from) else {
+            return Ok(false);
+        };
+        // Of the same key in another database, what is removed pays for what is stored.
+        if from.key.bytes != to.key.bytes {
+            self.pay_for(to, |_| content.value.len())?;
+        }
+        self.remove(from);
+        self.put(to, &content);
+        Ok(true)
+    }
+
+    fn content(&mut self, place: Place<'_>) -> Option<Content> {
+        self.peek(place).map(|entry| Content {
+            value: entry.value().to_vec(),
+            expires_at: entry.expires_at(),
+            is_grown: entry.is_grown(),
+        })
+    }
+
+    /// Stores what has been paid for.
+    fn put(&mut self, place: Place<'_>, content: &Content) {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        let Content {
+            value,
+            expires_at,
+            is_grown,
+        } = content;
+        if *is_grown {
+            shard.remove(db, place.key, now_ms);
+            shard
+                .resize(db, place.key, value.len(), now_ms)
+                .copy_from_slice(value);
+            shard.set_expiry(db, place.key, *expires_at);
+        } else {
+            shard.set(
+                db,
+                place.key,
+                Write {
+                    value,
+                    expires_at: *expires_at,
+                },
+                now_ms,
+            );
+        }
+        shard.watchers.touch(db, place.key.bytes);
     }
 
     /// Removes a key. Whether it was there.
@@ -173,14 +303,16 @@ impl<'a> View<'a> {
         place: Place<'_>,
         expires_at: Option<NonZeroU64>,
     ) -> Result<(), Full> {
-        let Some((value_len, _)) = self.shape(place) else {
+        let Some((_, present_expiry)) = self.shape(place) else {
             return Ok(());
         };
         if expires_at.is_some_and(|at| at.get() <= self.now_ms) {
             self.remove(place);
             return Ok(());
         }
-        self.reserve(place, value_len)?;
+        if present_expiry.is_none() && expires_at.is_some() {
+            self.pay_for(place, |len| len)?;
+        }
         let db = self.locked.physical(place.db);
         let shard = self.locked.shard(place.key.hash);
         shard.set_expiry(db, place.key, expires_at);
@@ -191,6 +323,15 @@ impl<'a> View<'a> {
     /// Notes a use of a key that was only looked at.
     pub fn touch(&mut self, place: Place<'_>) -> bool {
         self.read(place).is_some()
+    }
+
+    /// Notes that a key was last used at an earlier moment, where the policy goes by that.
+    pub fn set_last_use(&mut self, place: Place<'_>, at_ms: u64) {
+        let db = self.locked.physical(place.db);
+        let shard = self.locked.shard(place.key.hash);
+        if !shard.tuning().policy.is_lfu() {
+            shard.get(db, place.key, at_ms);
+        }
     }
 
     /// Number of keys in a database, expired ones that are still there included (as in Redis).
@@ -346,6 +487,13 @@ impl<'a> View<'a> {
         }
         self.locked.swap_databases(first, second);
     }
+}
+
+/// A key's value, copied.
+struct Content {
+    value: Vec<u8>,
+    expires_at: Option<NonZeroU64>,
+    is_grown: bool,
 }
 
 /// Tells who watches a key of `db` that is there, or comes to be there from `other`.

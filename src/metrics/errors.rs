@@ -26,11 +26,6 @@ impl Errors {
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().clone()
     }
-
-    /// Forgets all counts.
-    pub fn clear(&self) {
-        self.0.lock().clear();
-    }
 }
 
 /// Codes that are told apart.

@@ -21,6 +21,12 @@ impl Histogram {
         buckets[bucket(nanos)].add(count);
     }
 
+    /// Whether anything was ever counted.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Adds what was counted to `totals`, which has one number per bucket.
     pub fn add_to(&self, totals: &mut Totals) {
         if let Some(buckets) = self.0.get() {
@@ -67,6 +73,19 @@ impl Totals {
         bounds
             .zip(self.0.iter().copied())
             .filter(|&(_, count)| count > 0)
+    }
+
+    /// How many took less than `nanos`, which must be a power of two from 4 on.
+    #[must_use]
+    pub fn count_below(&self, nanos: u64) -> u64 {
+        debug_assert!(
+            nanos.is_power_of_two() && nanos >= STEPS as u64,
+            "where a bucket ends"
+        );
+        self.buckets()
+            .take_while(|&(bound, _)| bound < nanos)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// The ns that `percent` of all stay within.

@@ -4,19 +4,25 @@
 //! who asks adds them up. Counters only ever rise: `CONFIG RESETSTAT` remembers what they
 //! were.
 
+pub mod counters;
 pub mod errors;
 pub mod histogram;
 pub mod latency;
+pub mod process;
+pub mod rates;
 pub mod slow_log;
+pub mod snapshot;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use counters::{Counts, Departures, Metrics, ThreadMetrics};
 pub use errors::Errors;
 pub use histogram::Histogram;
 pub use latency::LatencyMonitor;
+pub use process::Peak;
+pub use rates::Rates;
 pub use slow_log::{SlowEntry, SlowLog};
-
-use crate::command::table::COMMAND_COUNT;
+pub use snapshot::Snapshot;
 
 /// A number that one thread counts up and all may read.
 #[derive(Debug, Default)]
@@ -66,87 +72,5 @@ impl CommandMetrics {
         if is_tracked {
             self.histogram.add(nanos_each, calls);
         }
-    }
-}
-
-/// What one thread counts.
-#[derive(Debug)]
-pub struct ThreadMetrics {
-    /// By the command's index.
-    pub commands: Box<[CommandMetrics]>,
-    /// Reads that found their key.
-    pub hits: Counter,
-    /// Reads that did not.
-    pub misses: Counter,
-    /// Requests run.
-    pub requests: Counter,
-    /// Bytes from clients.
-    pub bytes_in: Counter,
-    /// Bytes to clients.
-    pub bytes_out: Counter,
-    /// Connections accepted.
-    pub connections: Counter,
-    /// Times a socket was read.
-    pub reads: Counter,
-    /// Times a socket was written.
-    pub writes: Counter,
-}
-
-impl ThreadMetrics {
-    fn new() -> Self {
-        Self {
-            commands: (0..COMMAND_COUNT)
-                .map(|_| CommandMetrics::default())
-                .collect(),
-            hits: Counter::default(),
-            misses: Counter::default(),
-            requests: Counter::default(),
-            bytes_in: Counter::default(),
-            bytes_out: Counter::default(),
-            connections: Counter::default(),
-            reads: Counter::default(),
-            writes: Counter::default(),
-        }
-    }
-}
-
-/// Everything that is counted.
-#[derive(Debug)]
-pub struct Metrics {
-    /// One for each I/O thread.
-    pub threads: Box<[ThreadMetrics]>,
-    /// Connections refused because of `maxclients`.
-    pub rejected_connections: Counter,
-    /// Clients closed because they did not take their replies.
-    pub output_limit_closes: Counter,
-    /// Clients closed because they sent too much ahead.
-    pub query_limit_closes: Counter,
-    /// AUTH and HELLO with a wrong password.
-    pub denied_logins: Counter,
-    /// Error replies by their code.
-    pub errors: Errors,
-}
-
-impl Metrics {
-    /// Counters for this many I/O threads.
-    #[must_use]
-    pub fn new(threads: usize) -> Self {
-        Self {
-            threads: (0..threads).map(|_| ThreadMetrics::new()).collect(),
-            rejected_connections: Counter::default(),
-            output_limit_closes: Counter::default(),
-            query_limit_closes: Counter::default(),
-            denied_logins: Counter::default(),
-            errors: Errors::default(),
-        }
-    }
-
-    /// One of the threads' counters, all added up.
-    #[must_use]
-    pub fn sum(&self, counter: impl Fn(&ThreadMetrics) -> &Counter) -> u64 {
-        self.threads
-            .iter()
-            .map(|thread| counter(thread).value())
-            .sum()
     }
 }

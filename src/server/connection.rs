@@ -44,6 +44,7 @@ pub(super) async fn serve(
         decoder: Decoder::default(),
         buffer: Vec::new(),
         start: 0,
+        is_read_full: false,
         reply: Reply::new(Protocol::Resp2),
         soft_since: None,
     };
@@ -60,6 +61,8 @@ struct Connection {
     /// What was read. What lies before `start` was run.
     buffer: Vec<u8>,
     start: usize,
+    /// Whether the last read filled its room: there may be more.
+    is_read_full: bool,
     reply: Reply,
     /// Since when its unread replies have been above the soft limit.
     soft_since: Option<Instant>,
@@ -221,6 +224,7 @@ impl Connection {
             Ok(Ok(0) | Err(_)) => Err(Over),
             Ok(Ok(count)) => {
                 metrics.reads.add(1);
+                self.is_read_full = self.buffer.len() == self.buffer.capacity();
                 metrics.bytes_in.add(count as u64);
                 if client.is_closed() {
                     Err(Over)
@@ -234,17 +238,14 @@ impl Connection {
     /// Room for the next read: little for a quiet client, more the more it sends.
     fn make_room(&mut self) {
         let free = self.buffer.capacity() - self.buffer.len();
-        if free >= READ_BYTES_MIN {
+        if free >= READ_BYTES_MIN && !self.is_read_full {
             return;
         }
         // An argument under way takes what it announced, but never more than as much again as
         // has come: what a peer only claims costs nothing.
         let wanted = self.decoder.wanted(&self.buffer).min(self.buffer.len());
-        let doubled = self
-            .buffer
-            .capacity()
-            .clamp(READ_BYTES_FIRST, READ_BYTES_KEPT);
-        self.buffer.reserve_exact(wanted.max(doubled));
+        let more = self.buffer.capacity() * READ_GROWTH;
+        self.buffer.reserve_exact(wanted.max(more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT)));
     }
 
     /// Sends all replies.
@@ -342,5 +343,7 @@ fn poll_read(
 const READ_BYTES_MIN: usize = 512;
 /// Room of a client's first read.
 const READ_BYTES_FIRST: usize = 1024;
+/// A client that fills its room gets so much more of it.
+const READ_GROWTH: usize = 8;
 /// Read-buffer memory that a connection keeps between requests; one read takes at most as much.
 const READ_BYTES_KEPT: usize = 64 * 1024;

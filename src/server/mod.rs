@@ -21,7 +21,7 @@ use tokio::task::LocalSet;
 use crate::config::Config;
 use crate::instance::Instance;
 use crate::instance::clients::{Arrival, Client};
-use crate::upstream::Upstream;
+use crate::upstream::{self, Tls, Upstream};
 
 use listen::{Acceptor, Arrived, BindError, Listening};
 use stream::Stream;
@@ -67,7 +67,7 @@ impl Server {
     /// # Errors
     /// When one of them cannot be opened, or a setting that needs files cannot be followed.
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        let upstream = Upstream::of(&config).map_err(StartError::Upstream)?;
+        let upstream = upstream_of(&config).map_err(StartError::Upstream)?;
         let listening = Listening::open(&config).map_err(StartError::Bind)?;
         let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
         Ok(Self {
@@ -105,6 +105,9 @@ impl Server {
             .map(|thread| (thread.sender, thread.handle))
             .unzip();
         runtime.block_on(self.accept_until(shutdown, senders));
+        // Tasks that were aborted go with their runtime, and with them the last senders: only
+        // then does an I/O thread know that nobody comes any more.
+        drop(runtime);
         for handle in handles {
             if handle.join().is_err() {
                 tracing::error!("an I/O thread ended by a panic");
@@ -139,6 +142,39 @@ impl Server {
         tracing::info!(clients_cut = left, "stopped");
         drop(admin);
     }
+}
+
+/// The Redis in front of which the settings put us.
+fn upstream_of(config: &Config) -> Result<Option<Upstream>, String> {
+    if config.upstream.is_empty() {
+        return Ok(None);
+    }
+    if !config.requirepass.is_empty() {
+        return Err("requirepass is for standalone: with an upstream, clients authenticate to it \
+                    (put the password of the front into the upstream's URL)"
+            .to_owned());
+    }
+    let url: upstream::UpstreamUrl =
+        config.upstream.parse().map_err(|error: upstream::url::UrlError| error.to_string())?;
+    let identity = config.upstream_tls_cert_file.clone().zip(config.upstream_tls_key_file.clone());
+    let tls = if url.tls {
+        let settings = tls::ClientTlsSettings {
+            authorities: tls::Authorities {
+                file: config.upstream_tls_ca_cert_file.clone(),
+                directory: None,
+            },
+            identity: identity.map(|(cert_file, key_file)| tls::Identity { cert_file, key_file }),
+            protocols: tls::Protocols::default(),
+        };
+        let name = &config.upstream_tls_server_name;
+        let name = if name.is_empty() { None } else { Some(tls::server_name(name)) };
+        let name = name.transpose().map_err(|error| error.to_string())?;
+        let config = tls::client_config(&settings).map_err(|error| error.to_string())?;
+        Some(Tls { config, name })
+    } else {
+        None
+    };
+    Ok(Some(Upstream::new(url, tls, config.upstream_timeout)))
 }
 
 /// Lets clients finish what was read from them; cuts those that have not after `patience`.
@@ -250,7 +286,7 @@ async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
         None => {
             connection::serve(Arc::clone(&instance), stream, Arc::clone(&client), thread).await;
         }
-        Some(upstream) => upstream.serve(&instance, stream, &client, thread).await,
+        Some(upstream) => upstream::serve(upstream, &instance, stream, &client).await,
     }
     drop(registered);
 }

@@ -453,6 +453,27 @@ impl<'a> Locked<'a> {
         false
     }
 
+    /// As [`Store::announce`] and [`Store::announce_item`], for keys whose shards are locked.
+    pub fn announce(&self, db: u16, hashes: &[u64]) {
+        let physical = self.physical(db);
+        let Guards::Many(guards) = &self.guards else { return };
+        let shard = |hash: u64| {
+            let index = self.store.shard_of(hash);
+            let position = guards.binary_search_by_key(&index, |(locked, _)| *locked).ok()?;
+            Some(&guards[position].1)
+        };
+        for &hash in hashes {
+            if let Some(shard) = shard(hash) {
+                shard.prefetch_bucket(physical, hash);
+            }
+        }
+        for &hash in hashes {
+            if let Some(shard) = shard(hash) {
+                shard.prefetch_item(physical, hash);
+            }
+        }
+    }
+
     /// Whether all shards are locked.
     #[must_use]
     pub fn is_all(&self) -> bool {

@@ -335,8 +335,21 @@ impl Shard {
         }
     }
 
+    /// What the items cost, in bytes.
+    #[must_use]
+    pub fn items_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Items evicted and items expired so far.
+    #[must_use]
+    pub fn departures(&self) -> (u64, u64) {
+        (self.evicted, self.expired)
+    }
+
     /// Bytes of the lists, which items pay for by their share.
-    pub(super) fn lists_bytes(&self) -> usize {
+    #[must_use]
+    pub fn lists_bytes(&self) -> usize {
         self.tables.iter().map(Table::heap_bytes).sum::<usize>() + self.window.heap_bytes()
     }
 

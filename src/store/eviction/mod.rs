@@ -89,7 +89,7 @@ impl Policy {
 }
 
 /// The policy and its knobs, with Redis's names and defaults.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// `maxmemory-policy`
     pub policy: Policy,
