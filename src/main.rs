@@ -46,7 +46,9 @@ fn serve(config: Config) -> ExitCode {
             eprintln!("corral: {error}");
             match error {
                 StartError::Upstream(_) => ExitCode::from(BAD_SETTINGS),
-                StartError::Bind(_) | StartError::System(_) => ExitCode::FAILURE,
+                StartError::Bind(_) | StartError::Admin(_) | StartError::System(_) => {
+                    ExitCode::FAILURE
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connection::check_name;
 use super::options::{Rest, integer, is_word};
+use super::server::unknown_subcommand;
 use super::table::COMMANDS;
 use super::{CommandError, Context, run};
 use crate::instance::Instance;
@@ -121,8 +122,9 @@ pub(super) fn client_reply(context: &mut Context<'_>, request: &Request<'_>) -> 
 pub(super) fn client_pause(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let what = match request.get(3) {
         None => Paused::All,
-        Some(word) if request.len() == 4 && is_word(word, "all") => Paused::All,
-        Some(word) if request.len() == 4 && is_word(word, "write") => Paused::Writes,
+        Some(_) if request.len() > 4 => return Err(unknown_subcommand(request, "CLIENT")),
+        Some(word) if is_word(word, "all") => Paused::All,
+        Some(word) if is_word(word, "write") => Paused::Writes,
         Some(_) => {
             return Err(CommandError::other(
                 "ERR CLIENT PAUSE mode must be WRITE or ALL",
@@ -148,14 +150,18 @@ pub(super) fn client_unpause(context: &mut Context<'_>, _: &Request<'_>) -> Resu
 }
 
 pub(super) fn client_unblock(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    integer(request.argument(2))?;
+    if request.len() > 4 {
+        return Err(unknown_subcommand(request, "CLIENT"));
+    }
     if let Some(word) = request.get(3)
-        && (request.len() > 4 || !is_word(word, "timeout") && !is_word(word, "error"))
+        && !is_word(word, "timeout")
+        && !is_word(word, "error")
     {
         return Err(CommandError::other(
             "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
         ));
     }
+    integer(request.argument(2))?;
     context.reply.integer(0); // No command blocks.
     Ok(())
 }

@@ -29,10 +29,15 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
     // the rest tried again. An earlier star need not be widened: its part has matched already, and
     // as early as possible.
     let mut retry: Option<(&[u8], &[u8])> = None;
+    let mut stars = 0;
     loop {
         if let Some(rest) = skip_stars(pattern) {
             if rest.is_empty() {
                 return true;
+            }
+            stars += 1;
+            if stars > STARS_MAX {
+                return false;
             }
             retry = Some((rest, text));
             pattern = rest;
@@ -55,6 +60,10 @@ pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
         }
     }
 }
+
+/// Stars, and runs of them, that a text is followed through; behind more nothing matches, as in
+/// Redis, which recurses at each.
+const STARS_MAX: usize = 1000;
 
 /// What follows the stars a pattern begins with; None if it begins with none.
 fn skip_stars(pattern: &[u8]) -> Option<&[u8]> {

@@ -17,6 +17,7 @@ use super::server::shown;
 use super::spec::{Command, Flags};
 use super::{CommandError, Context, transactions};
 use crate::clock;
+use crate::config::{MaxmemoryPolicy, ProtectedCommand};
 use crate::instance::Instance;
 use crate::instance::session::{Replies, Session};
 use crate::keyspace::View;
@@ -150,6 +151,9 @@ impl Runner<'_> {
         if !self.instance.pause.concerns(writes) || command.name == "client|unpause" {
             return None;
         }
+        if !self.session.is_authenticated && !command.flags.contains(Flags::NO_AUTH) {
+            return None; // It is refused at once.
+        }
         Some(Ended::Paused { writes })
     }
 
@@ -171,8 +175,16 @@ impl Runner<'_> {
                 transactions::queue(self.session, self.reply, command, request);
             }
             Ok(command) => self.call(metrics, command, slot.hash, request, now_ms),
+            Err(_) if is_from_browser(slot, request) => {
+                tracing::warn!(
+                    client = self.session.client.peer,
+                    "possible attack: somebody is sending POST or Host: commands, likely a browser \
+                     that was made to (cross protocol scripting); connection closed"
+                );
+                self.session.closing = true;
+            }
             Err(error) => {
-                transactions::spoil(self.session);
+                transactions::spoil(self.session, self.instance, &error);
                 if let Ok(command) | Err(LookupError::WrongArity(command)) = slot.command {
                     metrics.commands[command.index()].rejected.add(1);
                 }
@@ -193,6 +205,9 @@ impl Runner<'_> {
     /// The checks before a command runs, in Redis's order.
     fn admit(&self, slot: &Resolved, request: &Request<'_>) -> Result<&'static Command, Vec<u8>> {
         let command = slot.command.map_err(|error| error.text(request))?;
+        if command.flags.contains(Flags::PROTECTED) && !self.may_debug() {
+            return Err(DEBUG_DENIED.to_vec());
+        }
         if !self.session.is_authenticated && !command.flags.contains(Flags::NO_AUTH) {
             return Err(b"NOAUTH Authentication required.".to_vec());
         }
@@ -203,15 +218,28 @@ impl Runner<'_> {
             if command.flags.contains(Flags::DENYOOM) && self.is_hopelessly_full() {
                 return Err(CommandError::OutOfMemory.to_string().into_bytes());
             }
+            if transactions::needs_memory(self.session, command) && self.is_hopelessly_full() {
+                let error = CommandError::OutOfMemory;
+                return Err(
+                    format!("EXECABORT Transaction discarded because of: {error}").into_bytes(),
+                );
+            }
         }
         Ok(command)
+    }
+
+    fn may_debug(&self) -> bool {
+        match self.session.config.enable_debug_command {
+            ProtectedCommand::No => false,
+            ProtectedCommand::Yes => true,
+            ProtectedCommand::Local => self.session.client.is_local,
+        }
     }
 
     /// Whether not even the smallest item has room, and none can be made.
     fn is_hopelessly_full(&self) -> bool {
         let budget = self.instance.store.budget();
-        let evicts =
-            self.session.config.maxmemory_policy != crate::config::MaxmemoryPolicy::NoEviction;
+        let evicts = self.session.config.maxmemory_policy != MaxmemoryPolicy::NoEviction;
         let needed = if evicts { 0 } else { budget.used() } + SMALLEST_ITEM_BYTES;
         budget.max().is_some_and(|max| needed > max)
     }
@@ -237,6 +265,14 @@ impl Runner<'_> {
         };
         invoke(&mut context, command, request);
     }
+}
+
+/// Whether a request is a line of HTTP: `POST` or `Host:`, by which Redis knows it too.
+#[cold]
+fn is_from_browser(slot: &Resolved, request: &Request<'_>) -> bool {
+    let name = request.argument(0);
+    matches!(slot.command, Err(LookupError::UnknownCommand))
+        && (name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
 }
 
 /// Locks the shards of the keys of a request.
@@ -276,18 +312,27 @@ pub(super) fn invoke(context: &mut Context<'_>, command: &'static Command, reque
         context.reply.truncate(reply_len);
         context.reply.error(error);
     }
-    let (hits, misses) = context.view.take_lookups();
-    if hits > 0 {
-        context.metrics.hits.add(hits);
-    }
-    if misses > 0 {
-        context.metrics.misses.add(misses);
-    }
+    book_counts(context);
     if context.instance.clients.has_monitors()
         && !command.flags.contains(Flags::SKIP_MONITOR)
         && !command.flags.contains(Flags::ADMIN)
     {
         show_monitors(context, command, request);
+    }
+}
+
+#[inline]
+fn book_counts(context: &mut Context<'_>) {
+    let (hits, misses, changes) = context.view.take_counts();
+    let metrics = context.metrics;
+    for (counter, count) in [
+        (&metrics.hits, hits),
+        (&metrics.misses, misses),
+        (&metrics.changes, changes),
+    ] {
+        if count > 0 {
+            counter.add(count);
+        }
     }
 }
 
@@ -503,6 +548,10 @@ pub fn publish(session: &Session, reply: &Reply, instance: &Instance, command: O
     doing.protocol.store(protocol, Ordering::Relaxed);
 }
 
+/// Redis's words for a DEBUG that `enable-debug-command` does not allow.
+const DEBUG_DENIED: &[u8] = b"ERR DEBUG command not allowed. If the enable-debug-command option \
+is set to \"local\", you can run it from a local connection, otherwise you need to set this option \
+in the configuration file, and then restart the server.";
 /// What a monitor may leave unread where `client-output-buffer-limit` sets no bound.
 const MONITOR_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// No item costs less.

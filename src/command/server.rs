@@ -20,11 +20,13 @@ pub(super) use latency::{
     latency_doctor, latency_graph, latency_help, latency_histogram, latency_history,
     latency_latest, latency_reset,
 };
+pub(crate) use memory::Memory;
 pub(super) use memory::{
     memory_doctor, memory_help, memory_malloc_stats, memory_purge, memory_stats, memory_usage,
 };
 pub(super) use redact::shown;
 pub(super) use slowlog::{slowlog_get, slowlog_help, slowlog_len, slowlog_reset};
+pub(crate) use totals::Totals;
 
 use super::options::is_word;
 use super::{CommandError, Context, lolwut as corral};
@@ -121,7 +123,7 @@ fn is_in_transaction(context: &mut Context<'_>) -> bool {
 }
 
 /// The reply to a subcommand with the wrong number of arguments, where Redis has one text for all.
-fn unknown_subcommand(request: &Request<'_>, container: &str) -> CommandError {
+pub(super) fn unknown_subcommand(request: &Request<'_>, container: &str) -> CommandError {
     let name = String::from_utf8_lossy(&request.argument(1)[..request.argument(1).len().min(128)]);
     CommandError::other(format!(
         "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
@@ -141,3 +143,6 @@ fn write_help(context: &mut Context<'_>, container: &str, lines: &[&str]) {
     reply.simple("HELP");
     reply.simple("    Prints this help.");
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,10 +299,16 @@ pub(super) fn append(context: &mut Context<'_>, request: &Request<'_>) -> Result
         }
         Some((old_len, _)) => {
             check_len(context, old_len.saturating_add(added.len()))?;
-            let len = old_len + added.len();
-            context
-                .view
-                .edit(place, len, |value| value[old_len..].copy_from_slice(added))?;
+            let mut len = 0;
+            context.view.update(
+                place,
+                |old_len| old_len + added.len(),
+                |value, old_len| {
+                    value[old_len..].copy_from_slice(added);
+                    len = value.len();
+                    true
+                },
+            )?;
             len
         }
     };
@@ -353,10 +359,16 @@ pub(super) fn setrange(context: &mut Context<'_>, request: &Request<'_>) -> Resu
     }
     check_len(context, offset.saturating_add(written.len()))?;
     let range = offset..offset + written.len();
-    let len = old_len.max(range.end);
-    context
-        .view
-        .edit(place, len, |value| value[range].copy_from_slice(written))?;
+    let mut len = 0;
+    context.view.update(
+        place,
+        |old_len| old_len.max(range.end),
+        |value, _| {
+            value[range.clone()].copy_from_slice(written);
+            len = value.len();
+            true
+        },
+    )?;
     context.reply.count(len);
     Ok(())
 }

@@ -12,6 +12,7 @@ use super::spec::{Command, Flags};
 use super::table::COMMANDS;
 use super::{CommandError, Context};
 use crate::clock;
+use crate::instance::Instance;
 use crate::instance::session::{Session, Transaction};
 use crate::keyspace::View;
 use crate::resp::{Reply, Request};
@@ -29,10 +30,19 @@ pub(super) fn is_queued(session: &Session, command: &Command) -> bool {
 
 /// Whether running this command would run queued ones that write.
 pub(super) fn writes(session: &Session, command: &Command) -> bool {
+    runs_queued(session, command, Flags::WRITE)
+}
+
+/// Whether running this command would run queued ones that may need memory.
+pub(super) fn needs_memory(session: &Session, command: &Command) -> bool {
+    runs_queued(session, command, Flags::DENYOOM)
+}
+
+fn runs_queued(session: &Session, command: &Command, flag: Flags) -> bool {
     command.name == "exec"
         && session.transaction.as_ref().is_some_and(|transaction| {
             let mut queued = transaction.queue.iter().map(|(index, _)| &COMMANDS[*index]);
-            queued.any(|command| command.flags.contains(Flags::WRITE))
+            queued.any(|command| command.flags.contains(flag))
         })
 }
 
@@ -57,9 +67,12 @@ pub(super) fn queue(
     reply.simple("QUEUED");
 }
 
-/// A command could not be queued: the transaction will not run.
-pub(super) fn spoil(session: &mut Session) {
-    if let Some(transaction) = &mut session.transaction {
+/// A command could not be queued: the transaction will not run. If it was EXEC itself, it is over.
+pub(super) fn spoil(session: &mut Session, instance: &Instance, error: &[u8]) {
+    if error.starts_with(b"EXECABORT") {
+        session.transaction = None;
+        session.unwatch(instance);
+    } else if let Some(transaction) = &mut session.transaction {
         transaction.is_broken = true;
     }
 }

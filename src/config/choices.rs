@@ -97,6 +97,16 @@ choices! {
         Optional = "optional",
     }
 
+    /// Who may use commands that can harm the server.
+    ProtectedCommand {
+        /// Nobody.
+        No = "no",
+        /// Everybody.
+        Yes = "yes",
+        /// Clients of this machine.
+        Local = "local",
+    }
+
     /// A TLS cipher suite, by OpenSSL's name.
     CipherSuite {
         /// TLS 1.3.

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{CipherSuite, LogLevel, MaxmemoryPolicy, TlsAuthClients};
+use super::choices::{CipherSuite, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients};
 use super::kind::Kind;
 use super::machine::{cores, memory_limit_of_machine};
 use super::table::{
@@ -244,6 +244,10 @@ declare_settings! {
         /// The percentiles of these distributions that INFO shows.
         "latency-tracking-info-percentiles" => latency_tracking_info_percentiles: Vec<f64> =
             vec![50.0, 99.0, 99.9], of(Kind::Percentiles);
+
+        /// Who may use DEBUG: nobody, everybody, or clients of this machine.
+        "enable-debug-command" => enable_debug_command: ProtectedCommand = ProtectedCommand::No,
+            of(Kind::Choice(ProtectedCommand::NAMES)).immutable();
 
         /// How long clients may finish when the server stops.
         "shutdown-timeout" => shutdown_timeout: Duration = Duration::from_secs(10),

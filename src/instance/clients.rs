@@ -26,6 +26,8 @@ pub struct Client {
     pub local: String,
     /// Whether it came over the Unix socket.
     pub is_unix: bool,
+    /// Whether it is on this machine.
+    pub is_local: bool,
     /// The socket's file descriptor, for people.
     pub fd: i32,
     /// Since when.
@@ -94,11 +96,14 @@ pub enum Told {
     Pushes,
     /// To finish what was read, and close: the server stops.
     Finish,
+    /// To give back what its read buffer holds: it has been quiet.
+    Quiet,
 }
 
 const CLOSE: u8 = 1;
 const PUSHES: u8 = 2;
 const FINISH: u8 = 4;
+const QUIET: u8 = 8;
 
 impl Client {
     /// Closes its connection.
@@ -109,6 +114,11 @@ impl Client {
     /// Lets it finish what was read, and closes its connection.
     pub fn finish(&self) {
         self.tell(FINISH);
+    }
+
+    /// Asks it to give back what its read buffer holds, if that is empty.
+    pub fn be_quiet(&self) {
+        self.tell(QUIET);
     }
 
     /// Sends it bytes between replies. If it has not taken `bytes_max` of them, it is closed: a queue
@@ -150,7 +160,22 @@ impl Client {
             self.signal.fetch_and(!PUSHES, Ordering::AcqRel);
             return Poll::Ready(Told::Pushes);
         }
+        if told & QUIET != 0 {
+            self.signal.fetch_and(!QUIET, Ordering::AcqRel);
+            return Poll::Ready(Told::Quiet);
+        }
         Poll::Ready(Told::Finish)
+    }
+
+    /// Ready when it was told to close; whatever else it was told waits. To be polled by its
+    /// connection only.
+    pub fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
+        self.waker.register(context.waker());
+        if self.is_closed() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Whether it was told to finish.
@@ -171,15 +196,7 @@ impl Client {
 
     /// Ends when it was told to close.
     pub async fn closed(&self) {
-        std::future::poll_fn(|context| {
-            self.waker.register(context.waker());
-            if self.is_closed() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        std::future::poll_fn(|context| self.poll_closed(context)).await;
     }
 
     fn tell(&self, what: u8) {
@@ -196,6 +213,8 @@ pub struct Arrival {
     pub local: String,
     /// See [`Client::is_unix`].
     pub is_unix: bool,
+    /// See [`Client::is_local`].
+    pub is_local: bool,
     /// See [`Client::fd`].
     pub fd: i32,
 }
@@ -219,6 +238,7 @@ impl Clients {
             peer: arrival.peer,
             local: arrival.local,
             is_unix: arrival.is_unix,
+            is_local: arrival.is_local,
             fd: arrival.fd,
             connected: clock::now(),
             said: Mutex::default(),

@@ -19,6 +19,8 @@ pub struct View<'a> {
     /// Reads that found their key, and reads that did not.
     hits: u64,
     misses: u64,
+    /// Keys changed.
+    changes: u64,
 }
 
 /// A key in a database.
@@ -39,6 +41,7 @@ impl<'a> View<'a> {
             now_ms,
             hits: 0,
             misses: 0,
+            changes: 0,
         }
     }
 
@@ -48,12 +51,11 @@ impl<'a> View<'a> {
         self.now_ms
     }
 
-    /// Takes the counts of hits and misses.
-    pub fn take_lookups(&mut self) -> (u64, u64) {
-        (
-            std::mem::take(&mut self.hits),
-            std::mem::take(&mut self.misses),
-        )
+    /// Takes what was counted: hits, misses, and keys changed.
+    pub fn take_counts(&mut self) -> (u64, u64, u64) {
+        let taken = (self.hits, self.misses, self.changes);
+        (self.hits, self.misses, self.changes) = (0, 0, 0);
+        taken
     }
 
     /// The locks themselves.
@@ -144,27 +146,8 @@ impl<'a> View<'a> {
         let shard = self.locked.shard(place.key.hash);
         shard.set(db, place.key, Write { value, expires_at }, now_ms);
         shard.watchers.touch(db, place.key.bytes);
+        self.changes += 1;
         Ok(())
-    }
-
-    /// Makes a value `len` bytes long, keeps its expiry, and lets `write` change it in place.
-    ///
-    /// # Errors
-    /// When memory is full and nobody may be evicted.
-    pub fn edit(
-        &mut self,
-        place: Place<'_>,
-        len: usize,
-        write: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Full> {
-        self.update(
-            place,
-            |_| len,
-            |value, _| {
-                write(value);
-                true
-            },
-        )
     }
 
     /// Changes a value in place and keeps its expiry; a key that is not there comes to be.
@@ -189,6 +172,7 @@ impl<'a> View<'a> {
         let is_changed = write(shard.resize(db, place.key, len, now_ms), old_len);
         if is_changed || len != old_len {
             shard.watchers.touch(db, place.key.bytes);
+            self.changes += 1;
         }
         Ok(())
     }
@@ -281,6 +265,7 @@ impl<'a> View<'a> {
             );
         }
         shard.watchers.touch(db, place.key.bytes);
+        self.changes += 1;
     }
 
     /// Removes a key. Whether it was there.
@@ -290,6 +275,7 @@ impl<'a> View<'a> {
         let removed = shard.remove(db, place.key, now_ms);
         if removed {
             shard.watchers.touch(db, place.key.bytes);
+            self.changes += 1;
         }
         removed
     }
@@ -317,6 +303,7 @@ impl<'a> View<'a> {
         let shard = self.locked.shard(place.key.hash);
         shard.set_expiry(db, place.key, expires_at);
         shard.watchers.touch(db, place.key.bytes);
+        self.changes += 1;
         Ok(())
     }
 

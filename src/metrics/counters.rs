@@ -136,6 +136,8 @@ counters! {
         hits: "keyspace_hits";
         /// Reads that did not.
         misses: "keyspace_misses";
+        /// Keys that commands wrote, changed or removed.
+        changes: "keyspace_changes";
         /// Requests run.
         requests: "requests";
         /// Bytes from clients.

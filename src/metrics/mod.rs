@@ -1,7 +1,7 @@
 //! What is counted, and what took long.
 //!
-//! Every I/O thread has counters of its own, which only it writes, so that counting costs a plain add;
-//! who asks adds them up. Counters only ever rise: `CONFIG RESETSTAT` remembers what they
+//! Every I/O thread has counters of its own, which only it writes, so that counting costs a plain
+//! add; who asks adds them up. Counters only ever rise: `CONFIG RESETSTAT` remembers what they
 //! were.
 
 pub mod counters;

@@ -2,16 +2,19 @@
 //!
 //! The decoder owns no bytes. It is shown the connection's read buffer, remembers how far it
 //! understood it, and hands out requests whose arguments are slices of that buffer. Split the
-//! bytes anywhere, even one at a time: no byte is looked at twice, except for an unfinished
-//! line of at most [`Limits::inline_bytes_max`]. It reserves no memory by a length that a peer
-//! announced, and has no recursion, since a request is never nested.
+//! bytes anywhere, even one at a time, and the requests and the error are the same: no byte is
+//! looked at twice, except for those of an unfinished line, which has a limit. It reserves no
+//! memory by a length that a peer announced, and has no recursion, since a request is never nested.
 //!
 //! What it accepts and refuses, and in which words, is what Redis's `networking.c` does, down to
-//! not looking at the two bytes behind an argument.
+//! not looking at the two bytes behind an argument, and to a line that holds a zero byte: it never
+//! ends, since C looks for its end no further. Only where Redis lets the length of its reads decide
+//! whether a line is too long, our limit is exact.
 
 use std::fmt;
 
 use super::Limits;
+use super::words::{Unbalanced, split_words};
 
 /// Where an argument lies, counted from its request's first byte.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +103,10 @@ impl fmt::Debug for Request<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_list()
-            .entries(self.iter_from(0).map(<[u8]>::escape_ascii))
+            .entries(
+                self.iter_from(0)
+                    .map(|argument| argument.escape_ascii().to_string()),
+            )
             .finish()
     }
 }
@@ -171,28 +177,35 @@ pub enum ProtocolError {
     UnbalancedQuotes,
 }
 
+impl ProtocolError {
+    /// The text of the error reply, its code included: bytes, since it may quote one of the peer's.
+    #[must_use]
+    pub fn reply_text(self) -> Vec<u8> {
+        let mut text = b"ERR Protocol error: ".to_vec();
+        text.extend_from_slice(match self {
+            Self::InvalidMultibulkLength => b"invalid multibulk length",
+            Self::UnauthenticatedMultibulkLength => b"unauthenticated multibulk length",
+            Self::InvalidBulkLength => b"invalid bulk length",
+            Self::UnauthenticatedBulkLength => b"unauthenticated bulk length",
+            Self::TooBigInline => b"too big inline request",
+            Self::TooBigMultibulkCount => b"too big mbulk count string",
+            Self::TooBigBulkCount => b"too big bulk count string",
+            Self::UnbalancedQuotes => b"unbalanced quotes in request",
+            Self::ExpectedDollar { found } => {
+                text.extend_from_slice(b"expected '$', got '");
+                text.extend_from_slice(&[found, b'\'']);
+                return text;
+            }
+        });
+        text
+    }
+}
+
 impl fmt::Display for ProtocolError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Protocol error: ")?;
-        formatter.write_str(match self {
-            Self::InvalidMultibulkLength => "invalid multibulk length",
-            Self::UnauthenticatedMultibulkLength => "unauthenticated multibulk length",
-            Self::InvalidBulkLength => "invalid bulk length",
-            Self::UnauthenticatedBulkLength => "unauthenticated bulk length",
-            Self::TooBigInline => "too big inline request",
-            Self::TooBigMultibulkCount => "too big mbulk count string",
-            Self::TooBigBulkCount => "too big bulk count string",
-            Self::UnbalancedQuotes => "unbalanced quotes in request",
-            Self::ExpectedDollar { found } => {
-                // An error reply is one line: what would end it is shown as a space, as Redis does.
-                let shown = if matches!(found, b'\r' | b'\n') {
-                    b' '
-                } else {
-                    *found
-                };
-                return write!(formatter, "expected '$', got '{}'", char::from(shown));
-            }
-        })
+        let text = self.reply_text();
+        let text = text.strip_prefix(b"ERR ").unwrap_or(&text);
+        write!(formatter, "{}", text.escape_ascii())
     }
 }
 
@@ -293,6 +306,9 @@ impl Decoder {
         if self.spans.is_empty() && self.spans.capacity() > SPANS_KEPT {
             self.spans.shrink_to(SPANS_KEPT);
         }
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
+        }
         dropped
     }
 
@@ -300,7 +316,7 @@ impl Decoder {
     #[must_use]
     pub fn wanted(&self, buffer: &[u8]) -> usize {
         self.bulk_len.map_or(0, |len| {
-            (self.position + len + 2).saturating_sub(buffer.len())
+            (self.position + len + LINE_END_BYTES).saturating_sub(buffer.len())
         })
     }
 
@@ -326,11 +342,11 @@ impl Decoder {
 
     /// `*N`: how many arguments follow. An empty request is passed over, as Redis does.
     fn header(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, ProtocolError> {
-        let Some((line, after)) = line(buffer, self.position) else {
-            if buffer.len() - self.position > limits.inline_bytes_max {
-                return Err(ProtocolError::TooBigMultibulkCount);
-            }
-            return Ok(false);
+        let rest = &buffer[self.position..];
+        let line = match header_line(rest, limits) {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(false),
+            Err(TooLong) => return Err(ProtocolError::TooBigMultibulkCount),
         };
         let count = length(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
         if count > Limits::ARGUMENTS_MAX as i64 {
@@ -340,12 +356,10 @@ impl Decoder {
         if count > limits.arguments_max {
             return Err(ProtocolError::UnauthenticatedMultibulkLength);
         }
+        self.position += line.len() + LINE_END_BYTES;
         if count == 0 {
-            self.position = after;
-            self.start = after;
-            return Ok(true);
+            self.start = self.position;
         }
-        self.position = after;
         self.missing = count;
         Ok(true)
     }
@@ -363,7 +377,7 @@ impl Decoder {
                     None => return Ok(false),
                 },
             };
-            if buffer.len() - self.position < len + 2 {
+            if buffer.len() - self.position < len + LINE_END_BYTES {
                 self.bulk_len = Some(len);
                 return Ok(false);
             }
@@ -371,7 +385,7 @@ impl Decoder {
                 start: self.position - self.start,
                 len,
             });
-            self.position += len + 2;
+            self.position += len + LINE_END_BYTES;
             self.bulk_len = None;
             self.missing -= 1;
         }
@@ -386,7 +400,12 @@ impl Decoder {
         buffer: &[u8],
         limits: &Limits,
     ) -> Result<Option<usize>, ProtocolError> {
-        // One and two digits are nearly all there is: no search for the line's end.
+        // One and two digits are nearly all there is: no search for the line's end, and no limit,
+        // since none is so low.
+        debug_assert!(
+            limits.bulk_bytes_max >= 99,
+            "checked for three digits and more"
+        );
         if let [b'$', tens, b'\r', b'\n', ..] = buffer[self.position..]
             && tens.is_ascii_digit()
         {
@@ -401,42 +420,35 @@ impl Decoder {
                 usize::from(tens - b'0') * 10 + usize::from(ones - b'0'),
             ));
         }
-        let Some((line, after)) = line(buffer, self.position) else {
-            if buffer.len() - self.position > limits.inline_bytes_max {
-                return Err(ProtocolError::TooBigBulkCount);
-            }
-            return Ok(None);
+        let line = match header_line(&buffer[self.position..], limits) {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(None),
+            Err(TooLong) => return Err(ProtocolError::TooBigBulkCount),
         };
-        let found = line.first().copied().unwrap_or(b'\r');
-        if found != b'$' {
+        let Some((b'$', digits)) = line.split_first() else {
+            let found = line.first().copied().unwrap_or(b'\r');
             return Err(ProtocolError::ExpectedDollar { found });
-        }
-        let len = length(&line[1..])
+        };
+        let len = length(digits)
             .and_then(|len| usize::try_from(len).ok())
+            .filter(|len| *len <= limits.bulk_bytes_max)
             .ok_or(ProtocolError::InvalidBulkLength)?;
-        if len > limits.bulk_bytes_max {
-            return Err(if *limits == Limits::UNAUTHENTICATED {
-                ProtocolError::UnauthenticatedBulkLength
-            } else {
-                ProtocolError::InvalidBulkLength
-            });
+        if len > Limits::UNAUTHENTICATED_BULK_BYTES_MAX && limits.is_unauthenticated() {
+            return Err(ProtocolError::UnauthenticatedBulkLength);
         }
-        self.position = after;
+        self.position += line.len() + LINE_END_BYTES;
         Ok(Some(len))
     }
 
     /// A line typed by hand: words, with redis-cli's quoting.
     fn inline(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, ProtocolError> {
         let rest = &buffer[self.position..];
-        let Some(newline) = memchr::memchr(b'\n', rest) else {
-            if rest.len() > limits.inline_bytes_max {
-                return Err(ProtocolError::TooBigInline);
-            }
-            return Ok(false);
+        let newline = match line_end(b'\n', rest, limits) {
+            Ok(Some(newline)) => newline,
+            Ok(None) => return Ok(false),
+            Err(TooLong) => return Err(ProtocolError::TooBigInline),
         };
-        let line = rest[..newline]
-            .strip_suffix(b"\r")
-            .unwrap_or(&rest[..newline]);
+        let line = &rest[..newline];
         let start = self.scratch.len();
         let words = split_words(line, &mut self.scratch, |range| {
             self.spans.push(Span {
@@ -467,15 +479,27 @@ impl Decoder {
     }
 }
 
-/// Room for spans that a connection keeps between requests.
-const SPANS_KEPT: usize = 1024;
+/// A line has no end within its limit.
+struct TooLong;
 
-/// The line at `from` without its end, and where the next one begins. Like Redis, it takes the
-/// byte behind `\r` for the `\n` it should be.
-fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let rest = &buffer[from..];
-    let end = memchr::memchr(b'\r', rest)?;
-    (end + 1 < rest.len()).then(|| (&rest[..end], from + end + 2))
+/// The line at the front of `rest` without its end. Like Redis, it takes the byte behind `\r` for
+/// the `\n` it should be.
+fn header_line<'a>(rest: &'a [u8], limits: &Limits) -> Result<Option<&'a [u8]>, TooLong> {
+    let end = line_end(b'\r', rest, limits)?;
+    Ok(end
+        .filter(|end| end + LINE_END_BYTES <= rest.len())
+        .map(|end| &rest[..end]))
+}
+
+/// Where the line at the front of `rest` ends. Behind a zero byte nothing is looked for.
+fn line_end(end: u8, rest: &[u8], limits: &Limits) -> Result<Option<usize>, TooLong> {
+    let max = limits.inline_bytes_max;
+    let within = &rest[..rest.len().min(max + 1)];
+    match memchr::memchr2(end, 0, within) {
+        Some(found) if within[found] == end => Ok(Some(found)),
+        Some(_) | None if rest.len() > max => Err(TooLong),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// A decimal number as Redis's `string2ll` takes it: no sign but `-`, no leading zero.
@@ -489,6 +513,7 @@ fn length(digits: &[u8]) -> Option<i64> {
         [b'1'..=b'9', ..] if digits.len() <= 19 => {}
         _ => return None,
     }
+    // Counted below zero, where there is one number more.
     let mut value: i64 = 0;
     for digit in digits {
         if !digit.is_ascii_digit() {
@@ -496,118 +521,22 @@ fn length(digits: &[u8]) -> Option<i64> {
         }
         value = value
             .checked_mul(10)?
-            .checked_add(i64::from(digit - b'0'))?;
+            .checked_sub(i64::from(digit - b'0'))?;
     }
-    Some(if negative { -value } else { value })
-}
-
-/// Quotes that do not close, or are followed by something else than a space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unbalanced;
-
-/// Splits a line into words as redis-cli and redis.conf do (`sdssplitargs`): double quotes know
-/// `\n \r \t \b \a \\ \" \xHH`, single quotes only `\'`. The unescaped words are appended to
-/// `words`, and each one's range in it is given to `found`.
-///
-/// # Errors
-/// When quotes do not close, or a closing quote is not followed by a space or the end.
-pub fn split_words(
-    line: &[u8],
-    words: &mut Vec<u8>,
-    mut found: impl FnMut(std::ops::Range<usize>),
-) -> Result<(), Unbalanced> {
-    // C strings end at a zero byte, and so does Redis's line.
-    let line = &line[..memchr::memchr(0, line).unwrap_or(line.len())];
-    let mut at = 0;
-    loop {
-        while line.get(at).is_some_and(|&byte| is_space(byte)) {
-            at += 1;
-        }
-        if at == line.len() {
-            return Ok(());
-        }
-        let start = words.len();
-        while let Some(&byte) = line.get(at) {
-            match byte {
-                b'"' => at = double_quoted(line, at + 1, words)?,
-                b'\'' => at = single_quoted(line, at + 1, words)?,
-                _ if is_space(byte) => break,
-                _ => {
-                    words.push(byte);
-                    at += 1;
-                    continue;
-                }
-            }
-            break; // A closing quote ends the word.
-        }
-        found(start..words.len());
+    if negative {
+        Some(value)
+    } else {
+        value.checked_neg()
     }
 }
 
-/// Reads up to the closing `"`; returns the index behind it.
-fn double_quoted(line: &[u8], mut at: usize, words: &mut Vec<u8>) -> Result<usize, Unbalanced> {
-    loop {
-        match line[at.min(line.len())..] {
-            [] => return Err(Unbalanced),
-            [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                words.push(hex(high) * 16 + hex(low));
-                at += 4;
-            }
-            [b'\\', escaped, ..] => {
-                words.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => other,
-                });
-                at += 2;
-            }
-            [b'"', ref rest @ ..] => return closed(rest, at + 1),
-            [byte, ..] => {
-                words.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
+/// `\r\n`
+const LINE_END_BYTES: usize = 2;
+/// Room for spans that a connection keeps between requests.
+const SPANS_KEPT: usize = 1024;
+/// Room for unescaped inline requests that a connection keeps, in bytes.
+const SCRATCH_BYTES_KEPT: usize = 4096;
 
-/// Reads up to the closing `'`; returns the index behind it.
-fn single_quoted(line: &[u8], mut at: usize, words: &mut Vec<u8>) -> Result<usize, Unbalanced> {
-    loop {
-        match line[at.min(line.len())..] {
-            [] => return Err(Unbalanced),
-            [b'\\', b'\'', ..] => {
-                words.push(b'\'');
-                at += 2;
-            }
-            [b'\'', ref rest @ ..] => return closed(rest, at + 1),
-            [byte, ..] => {
-                words.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// A closing quote must be the end of its word.
-fn closed(rest: &[u8], at: usize) -> Result<usize, Unbalanced> {
-    match rest.first() {
-        Some(&byte) if !is_space(byte) => Err(Unbalanced),
-        Some(_) | None => Ok(at),
-    }
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => digit - b'A' + 10,
-    }
-}
-
-/// C's `isspace`.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
-}
+#[cfg(test)]
+#[path = "tests/decode.rs"]
+mod tests;

@@ -249,6 +249,10 @@ impl Reply {
     }
 
     /// Puts the array header in at its place.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a place is good for one header"
+    )]
     pub fn finish_array(&mut self, place: Deferred, len: usize) {
         let mut header = Self::new(self.protocol);
         header.array(len);
@@ -286,3 +290,7 @@ const HEADER_BYTES_MAX: usize = 25;
 
 /// Write-buffer memory that a connection keeps between replies.
 const BUFFER_BYTES_KEPT: usize = 64 * 1024;
+
+#[cfg(test)]
+#[path = "tests/encode.rs"]
+mod tests;

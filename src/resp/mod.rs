@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+pub mod words;
 
 pub use decode::{Decoder, ProtocolError, Request};
 pub use encode::Reply;
@@ -44,12 +45,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a client may send that has not authenticated where it must (as in Redis).
-    pub const UNAUTHENTICATED: Self = Self {
-        arguments_max: 10,
-        bulk_bytes_max: 16 * 1024,
-        inline_bytes_max: Self::INLINE_BYTES_MAX,
-    };
+    /// Arguments of one request of a client that has not authenticated where it must (as in Redis).
+    pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+
+    /// Bytes of one argument of such a client (as in Redis).
+    pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
 
     /// Redis's `PROTO_INLINE_MAX_SIZE`.
     pub const INLINE_BYTES_MAX: usize = 64 * 1024;
@@ -65,6 +65,21 @@ impl Limits {
             bulk_bytes_max,
             inline_bytes_max: Self::INLINE_BYTES_MAX,
         }
+    }
+
+    /// The limits of a client that has not authenticated where it must.
+    #[must_use]
+    pub fn unauthenticated(bulk_bytes_max: usize) -> Self {
+        Self {
+            arguments_max: Self::UNAUTHENTICATED_ARGUMENTS_MAX,
+            ..Self::authenticated(bulk_bytes_max)
+        }
+    }
+
+    /// Whether they are those of a client that has not authenticated.
+    #[must_use]
+    pub fn is_unauthenticated(&self) -> bool {
+        self.arguments_max == Self::UNAUTHENTICATED_ARGUMENTS_MAX
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::stream::Stream;
@@ -23,7 +23,7 @@ use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
 use crate::config::BufferLimit;
 use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
-use crate::instance::session::Session;
+use crate::instance::session::{Replies, Session};
 use crate::resp::{Decoder, Limits, Protocol, Reply};
 
 /// A connection ends; the reason is known to who ended it.
@@ -45,10 +45,13 @@ pub(super) async fn serve(
         buffer: Vec::new(),
         start: 0,
         is_read_full: false,
+        used_max: 0,
+        small_batches: 0,
         reply: Reply::new(Protocol::Resp2),
         soft_since: None,
     };
     let Over = connection.live().await;
+    connection.say_goodbye().await;
     connection.session.unwatch(&instance);
     instance.clients.remove(&client);
 }
@@ -63,6 +66,9 @@ struct Connection {
     start: usize,
     /// Whether the last read filled its room: there may be more.
     is_read_full: bool,
+    /// The most the buffer held since the last batch, and how many batches in a row held little.
+    used_max: usize,
+    small_batches: u32,
     reply: Reply,
     /// Since when its unread replies have been above the soft limit.
     soft_since: Option<Instant>,
@@ -92,11 +98,11 @@ impl Connection {
         let mut last: Option<&'static Command> = None;
         loop {
             // Before it authenticated, a request's limits depend on the one before it.
+            let bulk_bytes_max = self.session.config.proto_max_bulk_len;
             let (limits, batch) = if self.session.is_authenticated {
-                let bulk_bytes_max = self.session.config.proto_max_bulk_len;
                 (Limits::authenticated(bulk_bytes_max), BATCH_MAX)
             } else {
-                (Limits::UNAUTHENTICATED, 1)
+                (Limits::unauthenticated(bulk_bytes_max), 1)
             };
             let decoded = self
                 .decoder
@@ -109,7 +115,9 @@ impl Connection {
             }
             self.start += self.decoder.consume();
             if let Err(error) = decoded {
-                self.reply.error(format!("ERR {error}"));
+                if self.session.replies == Replies::On {
+                    self.reply.error(error.reply_text());
+                }
                 let _ = self.flush().await;
                 return Err(Over);
             }
@@ -173,12 +181,28 @@ impl Connection {
         if self.buffer.capacity() > READ_BYTES_KEPT && self.buffer.len() < READ_BYTES_KEPT {
             self.buffer.shrink_to(READ_BYTES_KEPT);
         }
+        self.shrink_if_unused();
         let doing = &self.session.client.doing;
         let free = self.buffer.capacity() - self.buffer.len();
         doing.query.store(self.buffer.len(), Ordering::Relaxed);
         doing.query_free.store(free, Ordering::Relaxed);
         let memory = self.buffer.capacity() + self.reply.heap_bytes() + self.decoder.heap_bytes();
         doing.memory.store(memory, Ordering::Relaxed);
+    }
+
+    /// Halves a buffer that has been larger than needed for a while.
+    fn shrink_if_unused(&mut self) {
+        let capacity = self.buffer.capacity();
+        if capacity <= READ_BYTES_FIRST || self.used_max >= capacity / 4 {
+            self.small_batches = 0;
+        } else {
+            self.small_batches += 1;
+        }
+        if self.small_batches == SMALL_BATCHES {
+            self.small_batches = 0;
+            self.buffer.shrink_to(capacity / 2);
+        }
+        self.used_max = self.buffer.len();
     }
 
     /// Waits for more bytes, and for what others have to tell.
@@ -200,6 +224,13 @@ impl Connection {
             }
             Some(Told::Close) => Err(Over),
             Some(Told::Finish) => Ok(()),
+            Some(Told::Quiet) => {
+                if self.buffer.is_empty() {
+                    self.buffer = Vec::new();
+                    self.reclaim();
+                }
+                Ok(())
+            }
             Some(Told::Pushes) => {
                 self.reply.raw(&self.session.client.take_pushes());
                 Ok(())
@@ -209,23 +240,37 @@ impl Connection {
 
     /// Reads what there is, or learns what others tell.
     async fn read(&mut self) -> Result<Option<Told>, Over> {
-        self.make_room();
+        // A client that is not heard of has no buffer: its first bytes come by way of the stack.
+        let mut first = Vec::new();
+        let is_first = self.buffer.capacity() == 0;
+        if !is_first {
+            self.make_room();
+        }
         let metrics = &self.instance.metrics.threads[self.session.thread];
         let (stream, buffer) = (&mut self.stream, &mut self.buffer);
         let client = &self.session.client;
         let read = poll_fn(|context| {
-            if let Poll::Ready(result) = poll_read(stream, buffer, context) {
-                return Poll::Ready(Ok(result));
+            let polled = if is_first {
+                poll_first(stream, &mut first, context)
+            } else {
+                tokio_util::io::poll_read_buf(Pin::new(&mut *stream), context, buffer)
+            };
+            match polled {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => client.poll_told(context).map(Err),
             }
-            client.poll_told(context).map(Err)
         });
         match read.await {
             Err(told) => Ok(Some(told)),
             Ok(Ok(0) | Err(_)) => Err(Over),
             Ok(Ok(count)) => {
+                if is_first {
+                    *buffer = first;
+                }
                 metrics.reads.add(1);
-                self.is_read_full = self.buffer.len() == self.buffer.capacity();
                 metrics.bytes_in.add(count as u64);
+                self.is_read_full = self.buffer.len() == self.buffer.capacity();
+                self.used_max = self.used_max.max(self.buffer.len());
                 if client.is_closed() {
                     Err(Over)
                 } else {
@@ -245,7 +290,8 @@ impl Connection {
         // has come: what a peer only claims costs nothing.
         let wanted = self.decoder.wanted(&self.buffer).min(self.buffer.len());
         let more = self.buffer.capacity() * READ_GROWTH;
-        self.buffer.reserve_exact(wanted.max(more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT)));
+        self.buffer
+            .reserve_exact(wanted.max(more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT)));
     }
 
     /// Sends all replies.
@@ -267,11 +313,10 @@ impl Connection {
                     return Poll::Ready(result.map_err(|_| Over));
                 }
                 // The socket takes no more now.
-                match client.poll_told(context) {
-                    Poll::Ready(Told::Close) => Poll::Ready(Err(Over)),
-                    _ if is_over_hard => Poll::Ready(Err(Over)),
-                    _ => Poll::Pending,
+                if client.poll_closed(context).is_ready() || is_over_hard {
+                    return Poll::Ready(Err(Over));
                 }
+                Poll::Pending
             });
             let wrote = match until {
                 None => write.await,
@@ -298,16 +343,24 @@ impl Connection {
             if let Poll::Ready(result) = Pin::new(&mut *stream).poll_flush(context) {
                 return Poll::Ready(result.map_err(|_| Over));
             }
-            match client.poll_told(context) {
-                Poll::Ready(Told::Close) => Poll::Ready(Err(Over)),
-                Poll::Ready(Told::Pushes | Told::Finish) | Poll::Pending => Poll::Pending,
-            }
+            client.poll_closed(context).map(|()| Err(Over))
         });
         flushed.await?;
         self.soft_since = None;
         client.doing.reply.store(0, Ordering::Relaxed);
         self.reply.clear();
         Ok(())
+    }
+
+    /// Tells the client that this is the end: over TLS, it could not tell from a cut otherwise.
+    /// Waits for nothing.
+    async fn say_goodbye(&mut self) {
+        let stream = &mut self.stream;
+        poll_fn(|context| {
+            let _ = Pin::new(&mut *stream).poll_shutdown(context);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn note_output_limit(&self, sent: usize) {
@@ -330,20 +383,32 @@ fn soft_deadline(limit: BufferLimit, unread: u64, since: &mut Option<Instant>) -
     Some(*since.get_or_insert_with(clock::now) + limit.soft_time)
 }
 
-/// Reads into the buffer's free room, as `AsyncReadExt::read_buf` does, which is safe.
-fn poll_read(
+/// Reads by way of the stack; only what came gets memory.
+fn poll_first(
     stream: &mut Stream,
     buffer: &mut Vec<u8>,
     context: &mut std::task::Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    tokio_util::io::poll_read_buf(Pin::new(stream), context, buffer)
+    let mut bytes = [0; READ_BYTES_ON_STACK];
+    let mut room = ReadBuf::new(&mut bytes);
+    std::task::ready!(Pin::new(stream).poll_read(context, &mut room))?;
+    let came = room.filled();
+    if !came.is_empty() {
+        buffer.reserve_exact(READ_BYTES_FIRST);
+        buffer.extend_from_slice(came);
+    }
+    Poll::Ready(Ok(came.len()))
 }
 
 /// Room that every read has.
 const READ_BYTES_MIN: usize = 512;
-/// Room of a client's first read.
-const READ_BYTES_FIRST: usize = 1024;
+/// The first bytes of a client that was quiet.
+const READ_BYTES_ON_STACK: usize = 1024;
+/// The read buffer of a client that is not quiet, at first.
+const READ_BYTES_FIRST: usize = 16 * 1024;
+/// A buffer that so many batches in a row used less than a quarter of is halved.
+const SMALL_BATCHES: u32 = 8;
 /// A client that fills its room gets so much more of it.
-const READ_GROWTH: usize = 8;
+const READ_GROWTH: usize = 4;
 /// Read-buffer memory that a connection keeps between requests; one read takes at most as much.
 const READ_BYTES_KEPT: usize = 64 * 1024;

@@ -1,5 +1,5 @@
-//! What is done without being asked for, `hz` times a second: expired items are removed, idle clients
-//! closed, memory that is over its bound freed, rates sampled.
+//! What is done without being asked for, `hz` times a second: expired items are removed, idle
+//! clients closed, memory that is over its bound freed, rates sampled.
 //!
 //! Every I/O thread looks after its share of the shards; the first one does what is there once. All
 //! work is done in slices of well under a millisecond, between which clients are served.
@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::clock;
 use crate::command::server::limit_memory;
@@ -76,27 +74,29 @@ impl Sweep<'_> {
                 note_latency(self.instance, time.spent);
                 return true;
             }
-            let since = clock::now();
-            if self.slice() {
+            let (is_done, took) = self.slice();
+            if is_done {
                 done += 1;
                 self.next += threads;
                 if self.next >= shards {
                     self.next = self.thread;
                 }
             }
-            time.spend(since).await;
+            time.spend(took).await;
         }
         note_latency(self.instance, time.spent);
         false
     }
 
-    /// Removes some expired items of the present shard. Whether none is left.
-    fn slice(&self) -> bool {
+    /// Removes some expired items of the present shard. Whether none is left, and how long it took
+    /// once the shard was locked: to wait for a command is not this work's time.
+    fn slice(&self) -> (bool, Duration) {
+        let mut locked = self.instance.store.lock_index(self.next);
+        let since = clock::now();
         let mut budget = REMOVED_AT_ONCE;
         let now_ms = clock::unix_ms();
-        let mut locked = self.instance.store.lock_none();
         locked.with_shard(self.next, |shard| shard.remove_expired(now_ms, &mut budget));
-        budget > 0
+        (budget > 0, clock::now() - since)
     }
 }
 
@@ -111,9 +111,8 @@ impl Allowance {
         self.spent >= TURN_MAX
     }
 
-    /// Books what was done since then; lets clients be served if it took its time.
-    async fn spend(&mut self, since: Instant) {
-        let took = clock::now() - since;
+    /// Books some work; lets clients be served if it took its time.
+    async fn spend(&mut self, took: Duration) {
         self.spent += took;
         if took >= SLICE_LONG {
             tokio::task::yield_now().await;
@@ -143,7 +142,7 @@ async fn free_memory(instance: &Instance) -> bool {
         }
         let since = clock::now();
         limit_memory(instance, EVICTED_AT_ONCE);
-        time.spend(since).await;
+        time.spend(clock::now() - since).await;
     }
     false
 }
@@ -261,6 +260,7 @@ mod tests {
             peer: "p".to_owned(),
             local: "l".to_owned(),
             is_unix: false,
+            is_local: true,
             fd: 0,
         };
         let [idle, monitor] = [(); 2].map(|()| instance.clients.add(arrival(), 10).unwrap());

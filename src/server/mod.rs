@@ -23,6 +23,7 @@ use crate::instance::Instance;
 use crate::instance::clients::{Arrival, Client};
 use crate::upstream::{self, Tls, Upstream};
 
+use admin::{AdminError, AdminPort};
 use listen::{Acceptor, Arrived, BindError, Listening};
 use stream::Stream;
 
@@ -30,6 +31,7 @@ use stream::Stream;
 pub struct Server {
     instance: Arc<Instance>,
     listening: Listening,
+    admin: AdminPort,
 }
 
 /// Why a server could not start.
@@ -37,6 +39,8 @@ pub struct Server {
 pub enum StartError {
     /// An address could not be listened on.
     Bind(BindError),
+    /// Nor could the admin port.
+    Admin(AdminError),
     /// The upstream's address or its TLS settings are wrong.
     Upstream(String),
     /// A thread or a runtime could not be made.
@@ -47,6 +51,7 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Bind(error) => write!(formatter, "{error}"),
+            Self::Admin(error) => write!(formatter, "{error}"),
             Self::Upstream(text) => write!(formatter, "upstream: {text}"),
             Self::System(error) => write!(formatter, "cannot start a thread: {error}"),
         }
@@ -69,10 +74,12 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let upstream = upstream_of(&config).map_err(StartError::Upstream)?;
         let listening = Listening::open(&config).map_err(StartError::Bind)?;
+        let admin = AdminPort::open(&config).map_err(StartError::Admin)?;
         let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
         Ok(Self {
             instance,
             listening,
+            admin,
         })
     }
 
@@ -124,8 +131,9 @@ impl Server {
         let Self {
             instance,
             listening,
+            admin,
         } = self;
-        let admin = admin::start(&instance).await;
+        let admin = admin.serve(&instance);
         let acceptor = Acceptor::new(&instance, listening, senders);
         tokio::select! {
             () = acceptor.run() => {}
@@ -150,24 +158,38 @@ fn upstream_of(config: &Config) -> Result<Option<Upstream>, String> {
         return Ok(None);
     }
     if !config.requirepass.is_empty() {
-        return Err("requirepass is for standalone: with an upstream, clients authenticate to it \
+        return Err(
+            "requirepass is for standalone: with an upstream, clients authenticate to it \
                     (put the password of the front into the upstream's URL)"
-            .to_owned());
+                .to_owned(),
+        );
     }
-    let url: upstream::UpstreamUrl =
-        config.upstream.parse().map_err(|error: upstream::url::UrlError| error.to_string())?;
-    let identity = config.upstream_tls_cert_file.clone().zip(config.upstream_tls_key_file.clone());
+    let url: upstream::UpstreamUrl = config
+        .upstream
+        .parse()
+        .map_err(|error: upstream::url::UrlError| error.to_string())?;
+    let identity = config
+        .upstream_tls_cert_file
+        .clone()
+        .zip(config.upstream_tls_key_file.clone());
     let tls = if url.tls {
         let settings = tls::ClientTlsSettings {
             authorities: tls::Authorities {
                 file: config.upstream_tls_ca_cert_file.clone(),
                 directory: None,
             },
-            identity: identity.map(|(cert_file, key_file)| tls::Identity { cert_file, key_file }),
+            identity: identity.map(|(cert_file, key_file)| tls::Identity {
+                cert_file,
+                key_file,
+            }),
             protocols: tls::Protocols::default(),
         };
         let name = &config.upstream_tls_server_name;
-        let name = if name.is_empty() { None } else { Some(tls::server_name(name)) };
+        let name = if name.is_empty() {
+            None
+        } else {
+            Some(tls::server_name(name))
+        };
         let name = name.transpose().map_err(|error| error.to_string())?;
         let config = tls::client_config(&settings).map_err(|error| error.to_string())?;
         Some(Tls { config, name })
@@ -270,6 +292,7 @@ async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
         peer: stream.peer_address(),
         local: stream.local_address(),
         is_unix: stream.is_unix(),
+        is_local: is_local(&stream),
         fd: std::os::fd::AsRawFd::as_raw_fd(&stream),
     };
     let Some(client) = instance.clients.add(arrival, config.maxclients as usize) else {
@@ -305,10 +328,13 @@ impl Drop for Registered<'_> {
 
 /// Why a client may not come in at all: protected mode.
 fn refusal(stream: &Stream, config: &Config) -> Option<&'static [u8]> {
-    let is_local = stream
-        .peer()
-        .is_none_or(|peer| peer.ip().to_canonical().is_loopback());
-    (config.protected_mode && config.requirepass.is_empty() && !is_local).then_some(DENIED)
+    let is_refused = config.protected_mode && config.requirepass.is_empty() && !is_local(stream);
+    is_refused.then_some(DENIED)
+}
+
+fn is_local(stream: &Stream) -> bool {
+    let peer = stream.peer();
+    peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 async fn say_and_close(mut stream: Stream, text: &[u8]) {

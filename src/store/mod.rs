@@ -456,10 +456,14 @@ impl<'a> Locked<'a> {
     /// As [`Store::announce`] and [`Store::announce_item`], for keys whose shards are locked.
     pub fn announce(&self, db: u16, hashes: &[u64]) {
         let physical = self.physical(db);
-        let Guards::Many(guards) = &self.guards else { return };
+        let Guards::Many(guards) = &self.guards else {
+            return;
+        };
         let shard = |hash: u64| {
             let index = self.store.shard_of(hash);
-            let position = guards.binary_search_by_key(&index, |(locked, _)| *locked).ok()?;
+            let position = guards
+                .binary_search_by_key(&index, |(locked, _)| *locked)
+                .ok()?;
             Some(&guards[position].1)
         };
         for &hash in hashes {

@@ -181,11 +181,7 @@ impl Opening {
 impl Upstream {
     /// An upstream of which nothing was counted yet.
     #[must_use]
-    pub fn new(
-        url: UpstreamUrl,
-        tls: Option<Tls>,
-        timeout: Duration,
-    ) -> Self {
+    pub fn new(url: UpstreamUrl, tls: Option<Tls>, timeout: Duration) -> Self {
         Self {
             url,
             tls,
@@ -369,7 +365,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn upstream(url: &str) -> Upstream {
-        Upstream::new(url.parse().unwrap(), None, PATIENCE, PATIENCE)
+        Upstream::new(url.parse().unwrap(), None, PATIENCE)
     }
 
     /// What a client is told when the upstream answers `answer` to the openings of `url`, a `{}`

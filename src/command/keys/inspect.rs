@@ -1,4 +1,4 @@
-//! What is known of a key besides its value: OBJECT, and DUMP and RESTORE, which carry it elsewhere.
+//! What is known of a key besides its value: OBJECT; and DUMP and RESTORE, which carry it away.
 
 use std::num::NonZeroU64;
 

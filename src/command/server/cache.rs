@@ -14,7 +14,7 @@ pub(in crate::command) fn cache_stats(context: &mut Context<'_>, request: &Reque
             "ERR hits are not counted by prefix; CACHE.STATS without one counts them all",
         ));
     }
-    let totals = Totals::of(context);
+    let totals = Totals::of(&mut context.view);
     let counts = context
         .instance
         .metrics

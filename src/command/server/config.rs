@@ -74,14 +74,18 @@ fn concerns_listeners(pairs: &[(&[u8], &[u8])]) -> bool {
     })
 }
 
-/// Gives the store the bounds that are in force, and evicts at most so many items to keep them;
-/// if that is not enough, notes that there is more to do. The caller must hold no lock of the store.
+/// Gives the store the bounds that are in force, and evicts at most so many items to keep them; if
+/// that is not enough, notes that there is more to do. The caller must hold no lock of the store.
 pub(crate) fn limit_memory(instance: &Instance, evictions: usize) {
+    // First: whoever sets it from now on wants the bounds looked at once more.
+    instance.shrinking.store(false, Ordering::Release);
     latest(instance, |config| {
-        instance.store.set_limits(bytes_max(config), tuning(config))
+        let store = &instance.store;
+        store.set_limits(bytes_max(config), tuning(config));
     });
-    let done = instance.store.shrink(clock::unix_ms(), evictions);
-    instance.shrinking.store(!done, Ordering::Release);
+    if !instance.store.shrink(clock::unix_ms(), evictions) {
+        instance.shrinking.store(true, Ordering::Release);
+    }
 }
 
 /// Does something with the settings in force, again if they have changed meanwhile: of two

@@ -96,12 +96,11 @@ fn with_key<R>(
 fn populate(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let positive = |index: usize| {
         let number = request.get(index).map(integer).transpose();
+        let number = number.ok().map(|number| number.map(usize::try_from));
+        let refused = || CommandError::other("ERR value is out of range, must be positive");
         number
-            .ok()
-            .and_then(|number| number.map(usize::try_from).transpose().ok())
-            .ok_or(CommandError::other(
-                "ERR value is out of range, must be positive",
-            ))
+            .and_then(|number| number.transpose().ok())
+            .ok_or_else(refused)
     };
     let count = positive(2)?.unwrap_or(0);
     let size = positive(4)?;

@@ -66,7 +66,7 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn gather(context: &mut Context<'a>) -> Self {
-        let totals = Totals::of(context);
+        let totals = Totals::of(&mut context.view);
         let instance = context.instance;
         Self {
             instance,

@@ -14,23 +14,23 @@ use crate::metrics::process;
 use crate::resp::{Reply, Request};
 
 /// Memory as a whole, in bytes.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// What keys and values cost: what `maxmemory` bounds.
-    pub(super) used: usize,
+    pub(crate) used: usize,
     /// The most that ever was.
-    pub(super) peak: usize,
+    pub(crate) peak: usize,
     /// What the process had in RAM before it had any keys.
-    pub(super) startup: usize,
+    pub(crate) startup: usize,
     /// What the process has in RAM.
-    pub(super) resident: usize,
+    pub(crate) resident: usize,
     /// Buffers of all clients.
-    pub(super) clients: usize,
+    pub(crate) clients: usize,
     /// Tables and queues.
-    pub(super) lists: usize,
+    pub(crate) lists: usize,
 }
 
 impl Memory {
-    pub(super) fn of(instance: &Instance, totals: &Totals) -> Self {
+    pub(crate) fn of(instance: &Instance, totals: &Totals) -> Self {
         let clients = instance.clients.list();
         let buffers = clients
             .iter()
@@ -65,7 +65,8 @@ impl Memory {
         signed(self.resident) - signed(self.explained())
     }
 
-    fn explained(&self) -> usize {
+    /// What the contents and the bare process take together.
+    pub(super) fn explained(&self) -> usize {
         self.used + self.clients + self.startup
     }
 }
@@ -103,7 +104,7 @@ pub(in crate::command) fn memory_usage(context: &mut Context<'_>, request: &Requ
 
 /// `MEMORY STATS`
 pub(in crate::command) fn memory_stats(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    let totals = Totals::of(context);
+    let totals = Totals::of(&mut context.view);
     let memory = Memory::of(context.instance, &totals);
     let filled = || {
         totals
@@ -159,7 +160,6 @@ fn write_stats(reply: &mut Reply, memory: &Memory, keys: usize) {
     };
     let bytes = |bytes: usize| Number::Bytes(signed(bytes));
     let percent = |part: usize, of: usize| Number::Ratio(ratio(part, of) * 100.0);
-    let resident_more = signed(memory.resident) - signed(memory.used);
     number("overhead.total", bytes(memory.overhead()));
     number("keys.count", bytes(keys));
     number(
@@ -170,16 +170,16 @@ fn write_stats(reply: &mut Reply, memory: &Memory, keys: usize) {
     number("dataset.percentage", percent(memory.dataset(), memory.used));
     number("peak.percentage", percent(memory.used, memory.peak));
     // Of the system's allocator only its result is known, as Redis has it without jemalloc.
-    number("allocator.allocated", bytes(memory.used));
+    number("allocator.allocated", bytes(memory.explained()));
     number("allocator.active", bytes(memory.resident));
     number("allocator.resident", bytes(memory.resident));
     number(
         "allocator-fragmentation.ratio",
-        Number::Ratio(ratio(memory.resident, memory.used)),
+        Number::Ratio(memory.fragmentation()),
     );
     number(
         "allocator-fragmentation.bytes",
-        Number::Bytes(resident_more),
+        Number::Bytes(memory.fragmentation_bytes()),
     );
     number("allocator-rss.ratio", Number::Ratio(1.0));
     number("allocator-rss.bytes", bytes(0));
@@ -199,7 +199,7 @@ enum Number {
 
 /// `MEMORY DOCTOR`: what an operator might change, in words.
 pub(in crate::command) fn memory_doctor(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    let totals = Totals::of(context);
+    let totals = Totals::of(&mut context.view);
     let memory = Memory::of(context.instance, &totals);
     let report = diagnose(
         &memory,

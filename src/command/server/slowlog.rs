@@ -19,9 +19,9 @@ pub(in crate::command) fn slowlog_get(context: &mut Context<'_>, request: &Reque
         Some(count) => count
             .ok()
             .and_then(|count| usize::try_from(count).ok())
-            .ok_or(CommandError::other(
-                "ERR count should be greater than or equal to -1",
-            ))?,
+            .ok_or_else(|| {
+                CommandError::other("ERR count should be greater than or equal to -1")
+            })?,
     };
     let entries = context.instance.slow_log.newest(count);
     let reply = &mut *context.reply;

@@ -1,28 +1,27 @@
 //! Sums over the whole store, under whatever locks a command holds.
 
-use super::super::Context;
 use crate::keyspace::View;
 use crate::metrics::Departures;
 use crate::store::Shard;
 
 /// What the store holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
+pub(crate) struct Totals {
     /// What all items cost, in bytes.
-    pub(super) items_bytes: usize,
+    pub(crate) items_bytes: usize,
     /// The part of it that tables and queues take.
-    pub(super) lists_bytes: usize,
-    pub(super) departures: Departures,
+    pub(crate) lists_bytes: usize,
+    pub(crate) departures: Departures,
     /// By the database's number.
-    pub(super) databases: Vec<Database>,
+    pub(crate) databases: Vec<Database>,
 }
 
 /// What a database holds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Database {
-    pub(super) keys: usize,
+pub(crate) struct Database {
+    pub(crate) keys: usize,
     /// Keys that expire.
-    pub(super) volatile: usize,
+    pub(crate) volatile: usize,
     /// Of those that were looked at: how many, and the time until they expire, in ms.
     sampled: u64,
     sampled_ms: u64,
@@ -30,10 +29,9 @@ pub(super) struct Database {
 
 impl Totals {
     /// Adds up all shards, one after the other unless all are locked.
-    pub(super) fn of(context: &mut Context<'_>) -> Self {
-        let view = &mut context.view;
+    pub(crate) fn of(view: &mut View<'_>) -> Self {
         let now_ms = view.now_ms();
-        let numbers = 0..context.instance.store.databases();
+        let numbers = 0..view.locked().store().databases();
         let physical: Vec<u16> = numbers.map(|db| view.locked().physical(db)).collect();
         let mut sum = Self {
             databases: vec![Database::default(); physical.len()],

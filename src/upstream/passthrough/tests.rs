@@ -85,7 +85,7 @@ struct Client {
 impl Client {
     fn of(url: &str, timeout: Duration, buffered: usize) -> Self {
         let url = url.parse().unwrap();
-        let upstream = Arc::new(Upstream::new(url, None, PATIENCE, timeout));
+        let upstream = Arc::new(Upstream::new(url, None, timeout));
         let (peer, served) = duplex(buffered);
         let (control, stop) = watch::channel(Stop::No);
         let served = tokio::spawn(run(served, Vec::new(), Arc::clone(&upstream), stop));
@@ -210,7 +210,7 @@ async fn bytes_pass_as_they_are_and_a_pipeline_stays_one() {
 async fn what_was_read_before_comes_first() {
     let fake = FakeUpstream::new().await;
     let url = format!("redis://{}", fake.address()).parse().unwrap();
-    let upstream = Arc::new(Upstream::new(url, None, PATIENCE, PATIENCE));
+    let upstream = Arc::new(Upstream::new(url, None, PATIENCE));
     let (mut peer, served) = duplex(1024);
     let (_control, stop) = watch::channel(Stop::No);
     tokio::spawn(run(served, b"GET a\r\nGE".to_vec(), upstream, stop));
@@ -290,7 +290,7 @@ async fn silence_answers_what_is_owed_and_the_client_stays() {
 async fn a_silent_handshake_counts_as_a_connection_that_failed() {
     let fake = FakeUpstream::new().await;
     let url = format!("redis://:p@{}", fake.address()).parse().unwrap();
-    let upstream = Upstream::new(url, None, SHORT, PATIENCE);
+    let upstream = Upstream::new(url, None, SHORT);
     let error = upstream.connect().await.err().unwrap().to_string();
     assert_eq!(
         error,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::super::table::COMMANDS;
-use super::super::memory::{ratio, signed};
+use super::super::memory::ratio;
 use super::{Facts, Lines, Section};
 use crate::clock;
 use crate::config::memory_limit_of_machine;
@@ -32,7 +32,7 @@ pub(super) const SECTIONS: &[Section] = &[
         ..section("Latencystats", &["latencystats"], latency_stats)
     },
     section("Cluster", &["cluster"], |lines, _| {
-        lines.line("cluster_enabled", 0)
+        lines.line("cluster_enabled", 0);
     }),
     section("Keyspace", &["keyspace"], keyspace),
 ];
@@ -79,7 +79,7 @@ fn server(lines: &mut Lines, facts: &Facts<'_>) {
     lines.line("uptime_in_days", uptime / (24 * 3600));
     lines.line("hz", config.hz.per_second());
     lines.line("configured_hz", config.hz.per_second());
-    lines.line("lru_clock", clock::unix_ms() / 1000 & LRU_CLOCK_MAX);
+    lines.line("lru_clock", (clock::unix_ms() / 1000) & LRU_CLOCK_MAX);
     let executable = std::env::current_exe().unwrap_or_default();
     lines.line("executable", executable.display());
     lines.line(
@@ -131,7 +131,7 @@ fn memory(lines: &mut Lines, facts: &Facts<'_>) {
         "used_memory_dataset_perc",
         percent(memory.dataset(), memory.used),
     );
-    lines.line("allocator_allocated", memory.used);
+    lines.line("allocator_allocated", memory.explained());
     lines.line("allocator_active", memory.resident);
     lines.line("allocator_resident", memory.resident);
     lines.bytes(
@@ -141,12 +141,8 @@ fn memory(lines: &mut Lines, facts: &Facts<'_>) {
     lines.constants(NO_SCRIPTS);
     lines.bytes("maxmemory", bound);
     lines.line("maxmemory_policy", config.maxmemory_policy);
-    let more = signed(memory.resident) - signed(memory.used);
-    lines.line(
-        "allocator_frag_ratio",
-        two_digits(ratio(memory.resident, memory.used)),
-    );
-    lines.line("allocator_frag_bytes", more);
+    lines.line("allocator_frag_ratio", two_digits(memory.fragmentation()));
+    lines.line("allocator_frag_bytes", memory.fragmentation_bytes());
     lines.constants(&[
         ("allocator_rss_ratio", "1.00"),
         ("allocator_rss_bytes", "0"),
@@ -201,9 +197,10 @@ fn persistence(lines: &mut Lines, facts: &Facts<'_>) {
         ("current_fork_perc", "0.00"),
         ("current_save_keys_processed", "0"),
         ("current_save_keys_total", "0"),
-        ("rdb_changes_since_last_save", "0"),
-        ("rdb_bgsave_in_progress", "0"),
     ]);
+    let changes = facts.instance.metrics.sum(|thread| &thread.changes);
+    lines.line("rdb_changes_since_last_save", changes);
+    lines.line("rdb_bgsave_in_progress", 0);
     // A Redis that has never saved tells its start.
     lines.line("rdb_last_save_time", facts.instance.started_ms / 1000);
     lines.constants(&[

@@ -1,0 +1,348 @@
+//! What Prometheus is told: the counters since the start, the present sizes, and the distribution
+//! of every command's run time.
+//!
+//! Names begin with `corral_`, units are seconds and bytes. Labels are names of commands, error
+//! codes and numbers of databases: never anything a client can make up.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus::proto::{Bucket, Counter as CounterValue, Gauge, Histogram, LabelPair};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+use prometheus::{Error, TextEncoder};
+
+use crate::command::server::{Memory, Totals};
+use crate::command::table::COMMANDS;
+use crate::instance::Instance;
+use crate::keyspace::View;
+use crate::metrics::Snapshot;
+use crate::metrics::histogram::Totals as Durations;
+use crate::metrics::process::{self, ProcessorTime};
+use crate::metrics::snapshot::CommandCounts;
+use crate::upstream::Counters;
+use crate::{VERSION, clock};
+
+/// The metrics of this moment in Prometheus's text format.
+///
+/// # Errors
+/// When a metric is malformed, which a test excludes.
+pub(super) fn render(instance: &Instance) -> Result<String, Error> {
+    let mut view = View::new(instance.store.lock_none(), clock::unix_ms());
+    let totals = Totals::of(&mut view);
+    let snapshot = instance.metrics.since_start(totals.departures);
+    let mut page = Page::default();
+    for counter in snapshot.counts.named() {
+        page.counter(
+            &format!("{}_total", counter.name),
+            counter.help,
+            counter.value,
+        );
+    }
+    commands(&mut page, &snapshot);
+    keyspace(&mut page, &totals);
+    memory(&mut page, instance, &totals);
+    server(&mut page, instance);
+    if let Some(upstream) = &instance.upstream {
+        upstream_counters(&mut page, &upstream.counters);
+    }
+    TextEncoder::new().encode_to_string(&page.families)
+}
+
+fn commands(page: &mut Page, snapshot: &Snapshot) {
+    let known = || {
+        let both = COMMANDS.iter().zip(&snapshot.commands);
+        both.filter(|(_, counts)| !counts.is_silent())
+    };
+    let mut counter = |name: &str, help: &str, count: fn(&CommandCounts) -> u64| {
+        let metrics = known().map(|(command, counts)| {
+            counter_metric(count(counts)).labelled("command", command.name)
+        });
+        page.family(name, help, MetricType::COUNTER, metrics.collect());
+    };
+    counter("commands_total", "Commands run.", |counts| counts.calls);
+    counter(
+        "command_failures_total",
+        "Commands that ran and replied an error.",
+        |counts| counts.failed,
+    );
+    counter(
+        "command_rejections_total",
+        "Commands refused before they ran.",
+        |counts| counts.rejected,
+    );
+    let durations = known().filter_map(|(command, counts)| {
+        let durations = counts.histogram.as_ref()?;
+        Some(histogram_metric(durations, counts.nanos).labelled("command", command.name))
+    });
+    page.family(
+        "command_duration_seconds",
+        "How long commands ran, while latency-tracking is on.",
+        MetricType::HISTOGRAM,
+        durations.collect(),
+    );
+    let errors = snapshot.errors.iter();
+    let errors = errors.map(|(code, &count)| counter_metric(count).labelled("code", code));
+    page.family(
+        "error_replies_total",
+        "Error replies by their code.",
+        MetricType::COUNTER,
+        errors.collect(),
+    );
+}
+
+fn keyspace(page: &mut Page, totals: &Totals) {
+    let filled = || {
+        totals
+            .databases
+            .iter()
+            .enumerate()
+            .filter(|(_, database)| database.keys > 0)
+    };
+    let keys = filled().map(|(number, database)| {
+        gauge_metric(float_of(database.keys)).labelled("db", &number.to_string())
+    });
+    page.family(
+        "keys",
+        "Keys in a database.",
+        MetricType::GAUGE,
+        keys.collect(),
+    );
+    let volatile = filled().map(|(number, database)| {
+        gauge_metric(float_of(database.volatile)).labelled("db", &number.to_string())
+    });
+    page.family(
+        "keys_with_expiry",
+        "Keys in a database that expire.",
+        MetricType::GAUGE,
+        volatile.collect(),
+    );
+}
+
+fn memory(page: &mut Page, instance: &Instance, totals: &Totals) {
+    let memory = Memory::of(instance, totals);
+    let bound = instance.store.budget().max().unwrap_or(0);
+    page.gauge(
+        "memory_used_bytes",
+        "What keys and values take.",
+        float_of(memory.used),
+    );
+    page.gauge(
+        "memory_peak_bytes",
+        "The most they ever took.",
+        float_of(memory.peak),
+    );
+    page.gauge(
+        "memory_max_bytes",
+        "What they may take; 0 is no bound.",
+        float_of(bound),
+    );
+    page.gauge(
+        "memory_tables_bytes",
+        "The part of it that tables take.",
+        float_of(memory.lists),
+    );
+    page.gauge(
+        "client_buffers_bytes",
+        "What clients' buffers take.",
+        float_of(memory.clients),
+    );
+    page.gauge(
+        "process_resident_memory_bytes",
+        "What the process has in RAM.",
+        float_of(memory.resident),
+    );
+}
+
+fn server(page: &mut Page, instance: &Instance) {
+    let config = instance.config();
+    let cpu = ProcessorTime::of_process();
+    let cpu = [("user", cpu.user), ("system", cpu.system)];
+    page.gauge(
+        "connected_clients",
+        "Clients connected.",
+        float_of(instance.clients.len()),
+    );
+    page.gauge(
+        "connected_clients_max",
+        "Clients that may be connected (maxclients).",
+        f64::from(config.maxclients),
+    );
+    page.gauge(
+        "slowlog_entries",
+        "Entries in the slow log.",
+        float_of(instance.slow_log.len()),
+    );
+    page.family(
+        "process_cpu_seconds_total",
+        "Processor time used.",
+        MetricType::COUNTER,
+        cpu.map(|(mode, time)| float_counter_metric(time.as_secs_f64()).labelled("mode", mode))
+            .into(),
+    );
+    page.gauge(
+        "process_open_fds",
+        "File descriptors in use.",
+        float_of(process::open_files()),
+    );
+    let started = Duration::from_millis(instance.started_ms).as_secs_f64();
+    page.gauge(
+        "process_start_time_seconds",
+        "When it was started, unix time.",
+        started,
+    );
+    let version = gauge_metric(1.0).labelled("version", VERSION);
+    page.family(
+        "build_info",
+        "The version that runs.",
+        MetricType::GAUGE,
+        vec![version],
+    );
+}
+
+fn upstream_counters(page: &mut Page, counters: &Counters) {
+    for (name, help, counter) in [
+        (
+            "connections",
+            "Connections opened to the upstream.",
+            &counters.connections,
+        ),
+        (
+            "connect_failures",
+            "Connections that could not be opened.",
+            &counters.connect_failures,
+        ),
+        (
+            "timeouts",
+            "Connections given up as the upstream was silent.",
+            &counters.timeouts,
+        ),
+        (
+            "sent_bytes",
+            "Bytes sent to the upstream.",
+            &counters.bytes_sent,
+        ),
+        (
+            "received_bytes",
+            "Bytes received from the upstream.",
+            &counters.bytes_received,
+        ),
+        (
+            "requests",
+            "Requests passed on to the upstream.",
+            &counters.requests,
+        ),
+        (
+            "replies",
+            "Replies and pushes passed on from the upstream.",
+            &counters.replies,
+        ),
+        (
+            "errors",
+            "Error replies made here, as the upstream gave none.",
+            &counters.errors,
+        ),
+    ] {
+        page.counter(
+            &format!("upstream_{name}_total"),
+            help,
+            counter.load(Ordering::Relaxed),
+        );
+    }
+}
+
+/// Families of metrics in the making.
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    /// Adds a family; one without a metric is left out.
+    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
+        if metrics.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(format!("corral_{name}"));
+        family.set_help(help.trim().to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics);
+        self.families.push(family);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, help, MetricType::COUNTER, vec![counter_metric(value)]);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, MetricType::GAUGE, vec![gauge_metric(value)]);
+    }
+}
+
+fn counter_metric(value: u64) -> Metric {
+    float_counter_metric(float_of_u64(value))
+}
+
+fn float_counter_metric(value: f64) -> Metric {
+    let mut counter = CounterValue::default();
+    counter.set_value(value);
+    let mut metric = Metric::default();
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge_metric(value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    Metric::from_gauge(gauge)
+}
+
+/// A histogram with a bucket for each power of four from 1 µs to 4 s, at which ours end too.
+fn histogram_metric(durations: &Durations, nanos: u64) -> Metric {
+    let buckets = (FIRST_POWER..=LAST_POWER).step_by(2).map(|power| {
+        let bound = 1_u64 << power;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(float_of_u64(bound) / NANOS_PER_SECOND);
+        bucket.set_cumulative_count(durations.count_below(bound));
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(durations.count());
+    histogram.set_sample_sum(float_of_u64(nanos) / NANOS_PER_SECOND);
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    metric
+}
+
+const FIRST_POWER: u32 = 10;
+const LAST_POWER: u32 = 32;
+const NANOS_PER_SECOND: f64 = 1e9;
+
+/// Gives a metric its label.
+trait Labelled {
+    fn labelled(self, name: &str, value: &str) -> Self;
+}
+
+impl Labelled for Metric {
+    fn labelled(mut self, name: &str, value: &str) -> Self {
+        let mut label = LabelPair::default();
+        label.set_name(name.to_owned());
+        label.set_value(value.to_owned());
+        self.set_label(vec![label]);
+        self
+    }
+}
+
+fn float_of(count: usize) -> f64 {
+    float_of_u64(count as u64)
+}
+
+/// Prometheus's numbers are floats: exact up to 2⁵³.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the format has no other numbers"
+)]
+fn float_of_u64(count: u64) -> f64 {
+    count as f64
+}
