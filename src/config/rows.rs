@@ -206,8 +206,8 @@ declare_settings! {
 
     Operation {
         /// Threads that serve clients.
-        "io-threads" => io_threads: usize = cores().min(IO_THREADS_MAX),
-            number(1, 128).immutable().essential().default_is("the number of cores, at most 128");
+        "io-threads" => io_threads: usize = (cores() / 2).clamp(1, IO_THREADS_MAX),
+            number(1, 128).immutable().essential().default_is("half of the cores, at least 1");
 
         /// How often a second background work is done, from 1 to 500: other numbers are brought
         /// into these bounds.
