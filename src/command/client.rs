@@ -9,7 +9,7 @@ use super::connection::check_name;
 use super::options::{Rest, integer, is_word};
 use super::server::unknown_subcommand;
 use super::table::COMMANDS;
-use super::{CommandError, Context, run};
+use super::{CommandError, Context, lookup, run};
 use crate::instance::Instance;
 use crate::instance::clients::Client;
 use crate::instance::pause::Paused;
@@ -167,10 +167,16 @@ pub(super) fn client_unblock(context: &mut Context<'_>, request: &Request<'_>) -
 }
 
 pub(super) fn client_info(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    run::publish(context.session, context.reply, context.instance, None);
+    publish(context, b"client|info");
     let line = describe(context.instance, &context.session.client);
     context.reply.verbatim("txt", &line);
     Ok(())
+}
+
+/// Brings what is told of this client up to date.
+fn publish(context: &Context<'_>, command: &[u8]) {
+    let command = lookup::find_full(command);
+    run::publish(context.session, context.reply, context.instance, command);
 }
 
 /// What kind of client somebody is, as CLIENT LIST and KILL tell them apart.
@@ -207,7 +213,7 @@ impl Kind {
 }
 
 pub(super) fn client_list(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    run::publish(context.session, context.reply, context.instance, None);
+    publish(context, b"client|list");
     let mut clients = context.instance.clients.list();
     match request.get(2) {
         None => {}
@@ -216,18 +222,16 @@ pub(super) fn client_list(context: &mut Context<'_>, request: &Request<'_>) -> R
             clients.retain(|client| Kind::of(client) == kind);
         }
         Some(word) if is_word(word, "id") && request.len() > 3 => {
-            let ids: Vec<u64> = request
+            let ids: Vec<i64> = request
                 .iter_from(3)
                 .map(|id| {
                     super::numbers::parse_integer(id)
-                        .and_then(|id| u64::try_from(id).ok())
-                        .filter(|&id| id > 0)
-                        .ok_or(CommandError::other("ERR Invalid client ID"))
+                        .ok_or_else(|| CommandError::other("ERR Invalid client ID"))
                 })
                 .collect::<std::result::Result<_, _>>()?;
+            let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
             clients = ids
-                .iter()
-                .filter_map(|&id| context.instance.clients.find(id))
+                .filter_map(|id| context.instance.clients.find(id))
                 .collect();
         }
         Some(_) => return Err(CommandError::Syntax),

@@ -31,22 +31,9 @@ pub(super) fn quit(context: &mut Context<'_>, _: &Request<'_>) -> Result {
 }
 
 pub(super) fn select(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    let index = integer(request.argument(1))
-        .map_err(|_| CommandError::other("ERR value is not an integer or out of range"))?;
-    context.session.db = database(context, index)?;
+    context.session.db = super::keys::database(context, request.argument(1))?;
     context.reply.ok();
     Ok(())
-}
-
-/// The database of this number.
-pub(super) fn database(
-    context: &Context<'_>,
-    index: i64,
-) -> std::result::Result<u16, CommandError> {
-    u16::try_from(index)
-        .ok()
-        .filter(|&db| db < context.instance.store.databases())
-        .ok_or(CommandError::InvalidDbIndex)
 }
 
 pub(super) fn auth(context: &mut Context<'_>, request: &Request<'_>) -> Result {
@@ -127,8 +114,8 @@ pub(super) fn hello(context: &mut Context<'_>, request: &Request<'_>) -> Result 
     if !context.session.is_authenticated {
         return Err(CommandError::other(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
-             select the RESP protocol version at the same time",
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select the \
+             RESP protocol version at the same time",
         ));
     }
     if let Some(name) = name {

@@ -141,7 +141,7 @@ fn same_object() -> CommandError {
 }
 
 /// The database that an argument names.
-fn database(context: &Context<'_>, argument: &[u8]) -> Result<u16> {
+pub(super) fn database(context: &Context<'_>, argument: &[u8]) -> Result<u16> {
     let number = i32::try_from(integer(argument)?).map_err(|_| {
         CommandError::other(
             "ERR value is out of range, value must between -2147483648 and 2147483647",

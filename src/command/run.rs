@@ -184,6 +184,7 @@ impl Runner<'_> {
                 self.session.closing = true;
             }
             Err(error) => {
+                let error = transactions::refusal(slot.command, error);
                 transactions::spoil(self.session, self.instance, &error);
                 if let Ok(command) | Err(LookupError::WrongArity(command)) = slot.command {
                     metrics.commands[command.index()].rejected.add(1);

@@ -49,7 +49,7 @@ impl SetOptions {
             } else if is_word(word, "keepttl") && unit.is_none() {
                 options.expiry = Expiry::Keep;
             } else if let Some(given) = Unit::of_option(word)
-                && unit.is_none()
+                && unit.is_none_or(|(present, _)| present == given)
                 && options.expiry == Expiry::None
             {
                 unit = Some((given, rest.required()?));
@@ -125,7 +125,13 @@ fn store(
     expires_at: Option<NonZeroU64>,
 ) -> Result {
     if expires_at.is_some_and(|at| at.get() <= context.view.now_ms()) {
-        context.view.remove(place);
+        if !context.view.remove(place) {
+            // Nothing was there and nothing is, but it was set: who watches it is told.
+            let locked = context.view.locked();
+            let db = locked.physical(place.db);
+            let shard = locked.shard(place.key.hash);
+            shard.watchers.touch(db, place.key.bytes);
+        }
         return Ok(());
     }
     Ok(context.view.set(place, value, expires_at)?)
@@ -198,11 +204,12 @@ pub(super) fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Result 
     let mut change = None;
     let mut unit = None;
     while let Some(word) = rest.next() {
-        if change.is_some() || unit.is_some() {
-            return Err(CommandError::Syntax);
-        } else if is_word(word, "persist") {
+        if is_word(word, "persist") && unit.is_none() {
             change = Some(None);
-        } else if let Some(given) = Unit::of_option(word) {
+        } else if let Some(given) = Unit::of_option(word)
+            && unit.is_none_or(|(present, _)| present == given)
+            && change.is_none()
+        {
             unit = Some((given, rest.required()?));
         } else {
             return Err(CommandError::Syntax);
@@ -388,7 +395,7 @@ pub(super) fn incrby(context: &mut Context<'_>, request: &Request<'_>) -> Result
 pub(super) fn decrby(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let by = integer(request.argument(2))?
         .checked_neg()
-        .ok_or(CommandError::other("ERR decrement would overflow"))?;
+        .ok_or_else(|| CommandError::other("ERR decrement would overflow"))?;
     add(context, request.argument(1), by)
 }
 
@@ -398,9 +405,9 @@ fn add(context: &mut Context<'_>, key: &[u8], by: i64) -> Result {
         Some(entry) => (integer(entry.value())?, entry.expires_at()),
         None => (0, None),
     };
-    let sum = old.checked_add(by).ok_or(CommandError::other(
-        "ERR increment or decrement would overflow",
-    ))?;
+    let sum = old
+        .checked_add(by)
+        .ok_or_else(|| CommandError::other("ERR increment or decrement would overflow"))?;
     let mut digits = itoa::Buffer::new();
     context
         .view

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::lookup::LookupError;
 use super::run::{book_slow, hashes_of, invoke};
 use super::spec::{Command, Flags};
 use super::table::COMMANDS;
@@ -65,6 +66,21 @@ pub(super) fn queue(
         return;
     }
     reply.simple("QUEUED");
+}
+
+/// The reply to a command that is refused for `error`: of EXEC, that the transaction is over.
+pub(super) fn refusal(
+    command: std::result::Result<&Command, LookupError>,
+    error: Vec<u8>,
+) -> Vec<u8> {
+    let (Ok(command) | Err(LookupError::WrongArity(command))) = command else {
+        return error;
+    };
+    if command.name != "exec" || error.starts_with(b"EXECABORT") {
+        return error;
+    }
+    let reason = error.strip_prefix(b"ERR ").unwrap_or(&error);
+    [b"EXECABORT Transaction discarded because of: ", reason].concat()
 }
 
 /// A command could not be queued: the transaction will not run. If it was EXEC itself, it is over.

@@ -177,9 +177,9 @@ fn tell_expiry(
     Ok(())
 }
 
-/// Milliseconds as the nearest number of seconds.
+/// Milliseconds, not below 0, as the nearest number of seconds.
 fn seconds(millis: i64) -> i64 {
-    millis.saturating_add(500) / 1000
+    millis / 1000 + i64::from(millis % 1000 >= 500)
 }
 
 fn millis(at: NonZeroU64) -> i64 {
@@ -241,6 +241,6 @@ mod tests {
     #[test]
     fn seconds_are_the_nearest() {
         assert_eq!([0, 499, 500, 1_499, 1_500].map(seconds), [0, 0, 1, 1, 2]);
-        assert_eq!(seconds(i64::MAX), i64::MAX / 1000);
+        assert_eq!(seconds(i64::MAX), i64::MAX / 1000 + 1);
     }
 }
