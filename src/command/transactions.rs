@@ -145,7 +145,10 @@ pub(super) fn watch(context: &mut Context<'_>, request: &Request<'_>) -> Result 
 }
 
 pub(super) fn unwatch(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    context.session.unwatch(context.instance);
+    // In a transaction the shards are locked, and its end unwatches all keys anyway.
+    if context.view.locked().is_none() {
+        context.session.unwatch(context.instance);
+    }
     context.reply.ok();
     Ok(())
 }

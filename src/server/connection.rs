@@ -111,6 +111,12 @@ impl Connection {
             if count > 0 {
                 let newest = self.decoder.at(count - 1, &self.buffer[self.start..]);
                 last = lookup::resolve(&newest).ok().or(last);
+                let query = self.buffer.len() - self.start;
+                self.session
+                    .client
+                    .doing
+                    .query
+                    .store(query, Ordering::Relaxed);
                 self.run_decoded().await?;
             }
             self.start += self.decoder.consume();

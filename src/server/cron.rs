@@ -21,6 +21,8 @@ const TURN_MAX: Duration = Duration::from_millis(5);
 /// The pause after a turn that could not finish: a quarter of the thread's time, as in Redis, goes
 /// to work that does not end.
 const PAUSE_WHEN_BEHIND: Duration = Duration::from_millis(15);
+/// A client that said nothing for so long gives its read buffer back.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
 /// How often idle clients are looked for.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ pub async fn run(instance: Arc<Instance>, thread: usize) {
             instance.metrics.peak.note(instance.store.items_bytes());
             if clock::now().duration_since(idle_checked) >= IDLE_CHECK {
                 idle_checked = clock::now();
-                close_idle(&instance);
+                look_after_idle(&instance);
             }
         }
         let period = instance.config().hz.period();
@@ -148,11 +150,8 @@ async fn free_memory(instance: &Instance) -> bool {
 }
 
 /// Closes clients that have asked for nothing for longer than `timeout`.
-fn close_idle(instance: &Instance) {
+fn look_after_idle(instance: &Instance) {
     let timeout = instance.config().timeout;
-    if timeout.is_zero() {
-        return;
-    }
     for client in instance.clients.list() {
         let doing = &client.doing;
         let waits = doing.monitors.load(Ordering::Relaxed) || doing.paused.load(Ordering::Relaxed);
@@ -160,7 +159,10 @@ fn close_idle(instance: &Instance) {
         let silent = Duration::from_millis(instance.uptime_ms().saturating_sub(active_ms));
         // One that never asked for anything has been idle since it came.
         let idle = silent.min(client.connected.elapsed());
-        if !waits && idle > timeout && !client.is_closed() {
+        if idle >= QUIET_AFTER && doing.query_free.load(Ordering::Relaxed) > 0 {
+            client.be_quiet();
+        }
+        if !waits && !timeout.is_zero() && idle > timeout && !client.is_closed() {
             tracing::debug!(client = client.peer, "closed: idle for too long");
             instance.metrics.idle_closes.add_shared(1);
             client.close();
@@ -267,10 +269,10 @@ mod tests {
         instance.clients.start_monitoring(&monitor);
         tokio::time::pause();
         tokio::time::advance(Duration::from_millis(900)).await;
-        close_idle(&instance);
+        look_after_idle(&instance);
         assert!(!idle.is_closed());
         tokio::time::advance(Duration::from_millis(200)).await;
-        close_idle(&instance);
+        look_after_idle(&instance);
         assert!(idle.is_closed() && !monitor.is_closed());
         assert_eq!(instance.metrics.idle_closes.value(), 1);
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::Result;
 use crate::command::options::{Rest, integer, is_word};
-use crate::command::{CommandError, Context, strings};
+use crate::command::{CommandError, Context, numbers, strings};
 use crate::keyspace::Place;
 use crate::keyspace::dump::{self, Payload};
 use crate::resp::Request;
@@ -120,11 +120,23 @@ pub(in crate::command) fn object_refcount(
 ) -> Result {
     let place = context.place(request.argument(2));
     match context.view.look(place) {
+        // Redis shares the small integers among all keys, and says so.
+        Some(entry) if is_shared(&entry) => context.reply.integer(SHARED_REFCOUNT),
         Some(_) => context.reply.integer(1),
         None => context.reply.null(),
     }
     Ok(())
 }
+
+fn is_shared(entry: &Entry<'_>) -> bool {
+    let value = numbers::parse_integer(entry.value());
+    !entry.is_grown() && value.is_some_and(|value| (0..SHARED_INTEGERS).contains(&value))
+}
+
+/// Redis's `OBJ_SHARED_INTEGERS`.
+const SHARED_INTEGERS: i64 = 10_000;
+/// Redis's `OBJ_SHARED_REFCOUNT`.
+const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 
 pub(in crate::command) fn object_idletime(
     context: &mut Context<'_>,

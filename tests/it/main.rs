@@ -1,0 +1,15 @@
+//! The server as its clients see it: bytes in, bytes out, over real sockets.
+//!
+//! - [`common`]: starts servers, and speaks to them in raw bytes.
+//! - [`hostile`]: what must not hurt: broken framing, false claims, silence, too much of anything.
+//! - [`connections`]: the life of a connection: who it is, pause, kill, monitor, the server's end.
+//! - [`tls`]: the TLS port.
+//! - [`redis_rs`]: the `redis` crate against it.
+//!
+//! What a reply must be is written out by hand, as redis-server 7.0.15 sends it.
+
+mod common;
+mod connections;
+mod hostile;
+mod redis_rs;
+mod tls;

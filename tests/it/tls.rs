@@ -1,0 +1,143 @@
+//! The TLS port.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use corral::server::tls::{Authorities, ClientTlsSettings, Identity, Protocols, client_config};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::common::{Client, Patience, TestServer, bulk, connect, free_port, request};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+impl Patience for Stream {
+    fn set_patience(&self, patience: Duration) {
+        self.sock.set_patience(patience);
+    }
+}
+
+/// An authority (`ca.crt`) and what it signed for a server and a client.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(tempfile::tempdir().expect("a directory"));
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let ca = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+        files.write("ca.crt", &ca.pem());
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+            let certificate = params.signed_by(&key, &ca).expect("a certificate");
+            files.write(&format!("{name}.crt"), &certificate.pem());
+            files.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("room");
+    }
+
+    /// A server with a TLS port, and that port.
+    fn server(&self, auth_clients: &str) -> (TestServer, u16) {
+        let port = free_port();
+        let path = |name: &str| self.path(name).display().to_string();
+        let server = TestServer::with(&[
+            ("tls-port", &port.to_string()),
+            ("tls-cert-file", &path("server.crt")),
+            ("tls-key-file", &path("server.key")),
+            ("tls-ca-cert-file", &path("ca.crt")),
+            ("tls-auth-clients", auth_clients),
+        ]);
+        (server, port)
+    }
+
+    fn connect(&self, port: u16, identity: Option<&str>) -> Client<Stream> {
+        let settings = ClientTlsSettings {
+            authorities: Authorities {
+                file: Some(self.path("ca.crt")),
+                directory: None,
+            },
+            identity: identity.map(|name| Identity {
+                cert_file: self.path(&format!("{name}.crt")),
+                key_file: self.path(&format!("{name}.key")),
+            }),
+            protocols: Protocols::default(),
+        };
+        let config = client_config(&settings).expect("valid files");
+        let name = "localhost".try_into().expect("a name");
+        let connection = ClientConnection::new(config, name).expect("valid settings");
+        Client::new(StreamOwned::new(connection, connect(port)))
+    }
+}
+
+#[test]
+fn clients_are_served_over_tls() {
+    let files = Files::new();
+    let (server, port) = files.server("no");
+    let mut client = files.connect(port, None);
+    client.ask("SET k v\r\nGET k\r\n", "+OK\r\n$1\r\nv\r\n");
+    server.connect().ask("GET k\r\n", "$1\r\nv\r\n");
+    let big = vec![b'v'; 1 << 20];
+    client.ask(request(&[b"ECHO", &big]), bulk(&big));
+}
+
+#[test]
+fn the_end_is_told_so_that_it_is_not_taken_for_a_cut() {
+    let files = Files::new();
+    let (_server, port) = files.server("no");
+    let mut client = files.connect(port, None);
+    client.ask("QUIT\r\n", "+OK\r\n");
+    assert_eq!(client.stream.read(&mut [0; 10]).expect("a close_notify"), 0);
+}
+
+#[test]
+fn a_client_certificate_is_asked_for() {
+    let files = Files::new();
+    let (_server, port) = files.server("yes");
+    let mut client = files.connect(port, Some("client"));
+    client.ask("PING\r\n", "+PONG\r\n");
+    let mut without = files.connect(port, None);
+    let said = without.stream.write_all(b"PING\r\n");
+    let heard = said.and_then(|()| without.stream.read(&mut [0; 10]));
+    let error = heard.expect_err("it has no certificate").to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
+}
+
+#[test]
+fn a_client_certificate_may_be_optional() {
+    let files = Files::new();
+    let (_server, port) = files.server("optional");
+    for identity in [None, Some("client")] {
+        files.connect(port, identity).ask("PING\r\n", "+PONG\r\n");
+    }
+}
+
+#[test]
+fn who_speaks_no_tls_on_the_tls_port_is_closed() {
+    let files = Files::new();
+    let (server, port) = files.server("no");
+    let mut client = Client::new(connect(port));
+    client.send("PING\r\n*1\r\n$4\r\nPING\r\n");
+    let mut said = Vec::new();
+    let _ = client.stream.read_to_end(&mut said);
+    // At most a TLS alert (content type 21), never a reply.
+    assert!(
+        said.first().is_none_or(|kind| *kind == 21),
+        "{}",
+        said.escape_ascii()
+    );
+    assert!(server.instance.clients.is_empty());
+    files.connect(port, None).ask("PING\r\n", "+PONG\r\n");
+}
