@@ -11,16 +11,13 @@ use std::process::ExitCode;
 
 use corral::config::{Config, Invocation};
 use corral::logging;
-use corral::server::{Server, StartError};
+use corral::server::{self, Server, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     match Config::from_command_line(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Run(config)) => serve(*config),
-        Ok(Invocation::CheckedOk(text)) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Check(config)) => check(&config),
         Ok(Invocation::Help(text) | Invocation::Version(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -29,6 +26,16 @@ fn main() -> ExitCode {
             eprintln!("corral: {error}");
             ExitCode::from(BAD_SETTINGS)
         }
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    match server::check(config) {
+        Ok(()) => {
+            println!("the settings are valid");
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -42,15 +49,15 @@ fn serve(config: Config) -> ExitCode {
         server.run(signalled())
     }) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("corral: {error}");
-            match error {
-                StartError::Upstream(_) => ExitCode::from(BAD_SETTINGS),
-                StartError::Bind(_) | StartError::Admin(_) | StartError::System(_) => {
-                    ExitCode::FAILURE
-                }
-            }
-        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &StartError) -> ExitCode {
+    eprintln!("corral: {error}");
+    match error {
+        StartError::Upstream(_) => ExitCode::from(BAD_SETTINGS),
+        StartError::Bind(_) | StartError::Admin(_) | StartError::System(_) => ExitCode::FAILURE,
     }
 }
 

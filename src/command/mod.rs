@@ -1,8 +1,8 @@
 //! What can be asked: the command table, its handlers, and how a request comes to run.
 //!
 //! [`table`] knows every command; [`run`] takes requests through the checks that its rows ask for,
-//! locks the shards of their keys and calls the handler; a file per family holds the handlers. A handler
-//! is a plain function over the locked keys: it writes its reply, or fails with a
+//! locks the shards of their keys and calls the handler; a file per family holds the handlers. A
+//! handler is a plain function over the locked keys: it writes its reply, or fails with a
 //! [`CommandError`] that takes back what it wrote.
 
 pub mod bitfield;

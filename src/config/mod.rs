@@ -43,8 +43,8 @@ pub use types::{BindAddress, BufferLimit, Hertz, OutputBufferLimits, TlsVersions
 pub enum Invocation {
     /// To serve with these settings.
     Run(Box<Config>),
-    /// To say that the settings are valid, in these words.
-    CheckedOk(String),
+    /// To say whether a server could have these settings, which are valid each by itself.
+    Check(Box<Config>),
     /// To print this help.
     Help(String),
     /// To print this version.
@@ -75,10 +75,12 @@ impl Config {
         if let Some(conflict) = config.conflict() {
             return Err(ConfigError::Conflict(conflict.why()));
         }
-        if line.is_check {
-            return Ok(Invocation::CheckedOk("the settings are valid".to_owned()));
-        }
-        Ok(Invocation::Run(Box::new(config)))
+        let config = Box::new(config);
+        Ok(if line.is_check {
+            Invocation::Check(config)
+        } else {
+            Invocation::Run(config)
+        })
     }
 
     /// The file these settings were read from, as an absolute path.

@@ -121,8 +121,8 @@ impl Client {
         self.tell(QUIET);
     }
 
-    /// Sends it bytes between replies. If it has not taken `bytes_max` of them, it is closed: a queue
-    /// for somebody who does not read must end somewhere.
+    /// Sends it bytes between replies. If it has not taken `bytes_max` of them, it is closed: a
+    /// queue for somebody who does not read must end somewhere.
     pub fn push(&self, bytes: &[u8], bytes_max: usize) {
         let mut pushes = self.pushes.lock();
         if pushes.len() + bytes.len() > bytes_max {

@@ -39,7 +39,8 @@ impl Pause {
         }
     }
 
-    /// Pauses for `duration` from now. A pause that is in force is only ever extended (as in Redis).
+    /// Pauses for `duration` from now. A pause that is in force is only ever extended (as in
+    /// Redis).
     pub fn begin(&self, what: Paused, duration: Duration) {
         let mut until = self.until.lock();
         // A pause of years is one for ever, which the clock can hold.

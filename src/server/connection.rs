@@ -1,7 +1,7 @@
 //! One client's life: read, decode, run, write, until it leaves or must.
 //!
-//! What was read is decoded and run in batches; the replies of all of it leave in one write. A client
-//! that does not take its replies is not read from meanwhile, and is closed where
+//! What was read is decoded and run in batches; the replies of all of it leave in one write. A
+//! client that does not take its replies is not read from meanwhile, and is closed where
 //! `client-output-buffer-limit` says so: so its buffers never hold more than one reply beyond a
 //! fixed size.
 

@@ -1,7 +1,8 @@
 //! The transport: sockets, I/O threads, limits, shutdown. No rule of the cache lives here.
 //!
-//! The main thread accepts and deals sockets out, round robin, to the I/O threads, each of which runs a
-//! tokio `current_thread` runtime: a connection never changes its thread, and no work is stolen.
+//! The main thread accepts and deals sockets out, round robin, to the I/O threads, each of which
+//! runs a tokio `current_thread` runtime: a connection never changes its thread, and no work is
+//! stolen.
 
 pub mod admin;
 mod connection;
@@ -150,6 +151,14 @@ impl Server {
         tracing::info!(clients_cut = left, "stopped");
         drop(admin);
     }
+}
+
+/// Whether a server could have these settings, as far as can be told without starting one.
+///
+/// # Errors
+/// When the upstream's address or its TLS settings are wrong.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    upstream_of(config).map(drop).map_err(StartError::Upstream)
 }
 
 /// The Redis in front of which the settings put us.

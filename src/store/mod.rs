@@ -1,9 +1,9 @@
 //! The mechanism: a sharded map bounded in bytes, with an expiry per item.
 //!
-//! A key belongs to one [`Shard`] by its hash, and all there is to know of it lives and changes under
-//! that shard's lock. Memory is bounded over all shards by one [`Budget`]: a write is paid for
-//! before it happens, and if nothing is left, others go first ([`eviction`]). Where several keys
-//! must change at once, their shards are locked in the order of their index ([`Locked`]).
+//! A key belongs to one [`Shard`] by its hash, and all there is to know of it lives and changes
+//! under that shard's lock. Memory is bounded over all shards by one [`Budget`]: a write is paid
+//! for before it happens, and if nothing is left, others go first ([`eviction`]). Where several
+//! keys must change at once, their shards are locked in the order of their index ([`Locked`]).
 //!
 //! Knows nothing of commands, replies, or what a value means. The only room with `unsafe`:
 //! [`item`] says under which invariant.
@@ -128,7 +128,8 @@ impl Store {
         &self.budget
     }
 
-    /// Changes bound and policy. If more is in use than allowed now, [`Self::shrink`] is to be called.
+    /// Changes bound and policy. If more is in use than allowed now, [`Self::shrink`] is to be
+    /// called.
     pub fn set_limits(&self, bytes_max: Option<usize>, tuning: Tuning) {
         self.budget.set_max(bytes_max);
         let window_bytes_max = match (bytes_max, tuning.policy) {

@@ -1,9 +1,9 @@
 //! What lives under one lock: the items of a share of the keys, and every list that knows them.
 //!
-//! Table, bytes in use, eviction state and expiry wheel change together here, so an item that leaves
-//! leaves everything. Every insertion is paid for before it happens: [`Shard::credit`] is memory
-//! taken from the [budget](super::Budget) and not yet used; [`Store::reserve`](super::Store::reserve)
-//! fills it up, and what a write costs is taken from it.
+//! Table, bytes in use, eviction state and expiry wheel change together here, so an item that
+//! leaves leaves everything. Every insertion is paid for before it happens: [`Shard::credit`] is
+//! memory taken from the [budget](super::Budget) and not yet used;
+//! [`Store::reserve`](super::Store::reserve) fills it up, and what a write costs is taken from it.
 
 use std::marker::PhantomData;
 use std::num::NonZeroU64;

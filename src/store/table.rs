@@ -5,10 +5,10 @@
 //! does not fit goes to an overflow bucket, which the last slot links to.
 //!
 //! The table grows and shrinks by one bucket at a time (Litwin, "Linear Hashing", VLDB 1980):
-//! bucket n is split off from bucket n − 2^k. So there is no pause for rehashing, no moment with two
-//! tables, and memory per item is the same at every size. And since a bucket only ever splits into
-//! itself and itself + 2^k, Redis's reverse-binary SCAN cursor keeps its guarantee: what is there
-//! from the first call to the last is returned.
+//! bucket n is split off from bucket n − 2^k. So there is no pause for rehashing, no moment with
+//! two tables, and memory per item is the same at every size. And since a bucket only ever splits
+//! into itself and itself + 2^k, Redis's reverse-binary SCAN cursor keeps its guarantee: what is
+//! there from the first call to the last is returned.
 
 use super::item::{Handle, prefetch};
 

@@ -1,8 +1,8 @@
 //! Which items expire when: a hierarchical timing wheel, so that expired items go at once.
 //!
 //! Six levels of 64 buckets; a bucket of level n is 64^(n+1) ms wide, so the first covers 4 s
-//! and the last a century. An item stands in one bucket and knows its place in it: to take it out or
-//! to move it is O(1), and nothing of a deleted item stays behind. Source: Varghese and Lauck,
+//! and the last a century. An item stands in one bucket and knows its place in it: to take it out
+//! or to move it is O(1), and nothing of a deleted item stays behind. Source: Varghese and Lauck,
 //! "Hashed and Hierarchical Timing Wheels", SOSP 1987.
 
 use super::item::Handle;

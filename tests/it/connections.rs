@@ -260,7 +260,8 @@ fn pause_and_unblock_refuse_in_redis_words() {
             ),
             (
                 "CLIENT PAUSE 1 WRITE x",
-                "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
+                "-ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT \
+                 HELP.",
             ),
             (
                 "CLIENT PAUSE",

@@ -254,7 +254,7 @@ fn help_version_and_check_are_texts_for_main_to_print() {
     assert!(!long.contains("--appendonly"));
     assert!(matches!(
         invoke(&["--check-config"], &[]),
-        Ok(Invocation::CheckedOk(_))
+        Ok(Invocation::Check(_))
     ));
     assert!(invoke(&["--check-config", "--port", "x"], &[]).is_err());
 }

@@ -1,11 +1,12 @@
 //! Who has to go when memory is full: `maxmemory-policy`.
 //!
 //! The policies of Redis are sampled as Redis samples: a few items are looked at, the best
-//! candidates are remembered in a pool over several evictions, the worst of them goes. The default is
-//! our own, [`Policy::AllKeysTinyLfu`]: a window of the newest items by age, then a main area without a
-//! list, whose victim is the least of a few samples by (frequency + ¼) / size; what leaves the window
-//! must beat it, or goes itself. An item never is the victim of its own insertion. Expired items go
-//! before any other. Everything happens under the shard's lock; there is no thread and no queue.
+//! candidates are remembered in a pool over several evictions, the worst of them goes. The default
+//! is our own, [`Policy::AllKeysTinyLfu`]: a window of the newest items by age, then a main area
+//! without a list, whose victim is the least of a few samples by (frequency + ¼) / size; what
+//! leaves the window must beat it, or goes itself. An item never is the victim of its own
+//! insertion. Expired items go before any other. Everything happens under the shard's lock; there
+//! is no thread and no queue.
 
 pub(super) mod sketch;
 pub(super) mod window;

@@ -1,4 +1,5 @@
-//! The newest items of a shard, in order of age: where a new item lives before it must prove itself.
+//! The newest items of a shard, in order of age: where a new item lives before it must prove
+//! itself.
 //!
 //! A queue of handles. An item that was read since it came is put back to the end when its turn
 //! comes (second chance), which keeps a hit to setting one bit. An item that is deleted leaves a
