@@ -1,0 +1,339 @@
+//! Servers to compare, and a client that returns what they send, byte for byte.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use corral::clock;
+use corral::resp::frame::{FrameScanner, Kind};
+use tempfile::TempDir;
+
+/// How long a reply, or a server's start, may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server process on a port of its own. Killed when dropped.
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) port: u16,
+    /// Its working directory.
+    _dir: TempDir,
+}
+
+impl Server {
+    /// The real thing, as the tests' authority.
+    pub(crate) fn redis(args: &[&str]) -> Self {
+        Self::start(|port, dir| {
+            let mut command = redis(port, dir);
+            command.args(args);
+            command
+        })
+    }
+
+    /// The same on this very port.
+    pub(crate) fn redis_on(port: u16) -> Self {
+        let since = clock::now();
+        loop {
+            let server = Self::try_start(port, &redis);
+            if let Some(server) = server {
+                return server;
+            }
+            assert!(since.elapsed() < PATIENCE, "port {port} is taken");
+        }
+    }
+
+    /// Ours, standalone and without a bound as Redis is by default, unless `args` say otherwise.
+    pub(crate) fn corral(args: &[&str]) -> Self {
+        Self::corral_with(args, &[])
+    }
+
+    /// Ours, with variables of the environment.
+    pub(crate) fn corral_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start(|port, dir| {
+            let mut command = corral(dir);
+            command
+                .envs(variables.iter().copied())
+                .args(["--port", &port.to_string()])
+                .args(["--loglevel", "warning", "--bind", "127.0.0.1"])
+                .args(["--enable-debug-command", "yes"]);
+            let defaults = [("--maxmemory", "0"), ("--maxmemory-policy", "noeviction")];
+            for (name, value) in defaults {
+                if !args.contains(&name) {
+                    command.args([name, value]);
+                }
+            }
+            command.args(args);
+            command
+        })
+    }
+
+    /// Ours, in front of another.
+    pub(crate) fn front(upstream: &Self, args: &[&str]) -> Self {
+        let url = format!("redis://127.0.0.1:{}", upstream.port);
+        Self::corral(&[&["--upstream", &url], args].concat())
+    }
+
+    /// Starts what `command` says. A port that was taken meanwhile is given up for another.
+    fn start(command: impl Fn(u16, &Path) -> Command) -> Self {
+        let started = (0..5).find_map(|_| Self::try_start(free_port(), &command));
+        started.expect("a server starts")
+    }
+
+    fn try_start(port: u16, command: &impl Fn(u16, &Path) -> Command) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("log");
+        let output = File::create(&log).expect("a log");
+        let mut command = command(port, dir.path());
+        let errors = output.try_clone().expect("a log");
+        let process = command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let process = process.spawn().unwrap_or_else(|error| {
+            let program = command.get_program().to_string_lossy();
+            panic!("cannot start {program}: {error}")
+        });
+        let mut server = Self {
+            process,
+            port,
+            _dir: dir,
+        };
+        if server.is_up() {
+            return Some(server);
+        }
+        eprintln!("{}", std::fs::read_to_string(log).expect("a log"));
+        None
+    }
+
+    fn is_up(&mut self) -> bool {
+        let since = clock::now();
+        while since.elapsed() < PATIENCE {
+            if self.process.try_wait().expect("a child").is_some() {
+                return false;
+            }
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Client {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("a connection");
+        stream.set_nodelay(true).expect("an option");
+        Client::new(stream)
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.process.id().to_string()])
+            .status();
+        assert!(status.expect("kill").success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn redis(port: u16, dir: &Path) -> Command {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string()])
+        .args(["--save", "", "--appendonly", "no"])
+        .args(["--enable-debug-command", "yes", "--loglevel", "warning"])
+        .arg("--dir")
+        .arg(dir);
+    command
+}
+
+/// Our binary, in a directory, without this process's settings.
+pub(crate) fn corral(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corral"));
+    command.current_dir(dir);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CORRAL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Why there is no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Nothing came in time.
+    Silence,
+    /// The server closed the connection.
+    Closed,
+}
+
+/// A connection that is written requests and read frames.
+pub(crate) struct Client {
+    stream: TcpStream,
+    scanner: FrameScanner,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            scanner: FrameScanner::new(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// Writes requests. That the server has closed is seen at the next [`Self::frame`].
+    pub(crate) fn send(&mut self, requests: &[u8]) {
+        self.stream.write_all(requests).ok();
+    }
+
+    /// The next reply or push, whole, which must come within `patience`.
+    pub(crate) fn frame_within(&mut self, patience: Duration) -> Result<Vec<u8>, Missing> {
+        let mut scanned = 0;
+        let since = clock::now();
+        loop {
+            let scan = self.scanner.scan(&self.unread[scanned..]);
+            let scan = scan.unwrap_or_else(|error| {
+                panic!("{error}: {}", self.unread.escape_ascii());
+            });
+            scanned += scan.len;
+            if scan.ended.is_some() {
+                return Ok(self.unread.drain(..scanned).collect());
+            }
+            let left = patience.saturating_sub(since.elapsed());
+            let left = left.max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left)).expect("an option");
+            let mut bytes = [0; 64 * 1024];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(Missing::Closed),
+                Ok(len) => self.unread.extend_from_slice(&bytes[..len]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(Missing::Silence);
+                }
+                Err(_) => return Err(Missing::Closed),
+            }
+        }
+    }
+
+    /// The next reply or push.
+    pub(crate) fn frame(&mut self) -> Result<Vec<u8>, Missing> {
+        self.frame_within(PATIENCE)
+    }
+
+    /// Sends one command and returns its reply.
+    pub(crate) fn ask(&mut self, arguments: &[&[u8]]) -> Vec<u8> {
+        self.send(&request(arguments));
+        self.frame().unwrap_or_else(|missing| {
+            panic!("{missing:?} after {}", Shown(arguments));
+        })
+    }
+
+    /// Sends a command of words without blanks and returns its reply as text.
+    pub(crate) fn say(&mut self, words: &str) -> String {
+        let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.ask(&words)).into_owned()
+    }
+
+    /// Sends a command whose reply is an integer.
+    pub(crate) fn number(&mut self, words: &str) -> i64 {
+        let reply = self.say(words);
+        let number = reply
+            .strip_prefix(':')
+            .and_then(|rest| rest.trim_end().parse().ok());
+        number.unwrap_or_else(|| panic!("{words}: {reply:?}"))
+    }
+
+    /// One line of INFO.
+    pub(crate) fn info(&mut self, name: &str) -> String {
+        let info = self.say("INFO everything");
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        let line = lines.find(|(key, _)| *key == name);
+        let line = line.unwrap_or_else(|| panic!("INFO has no {name}: {info}"));
+        line.1.to_owned()
+    }
+}
+
+/// A command in wire form.
+pub(crate) fn request<T: AsRef<[u8]>>(arguments: &[T]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        let argument = argument.as_ref();
+        bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+        bytes.extend_from_slice(argument);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// A command for people.
+pub(crate) struct Shown<'a, T>(pub(crate) &'a [T]);
+
+impl<T: AsRef<[u8]>> fmt::Display for Shown<'_, T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for argument in self.0 {
+            let argument = argument.as_ref();
+            if argument.is_empty() || argument.contains(&b' ') {
+                write!(formatter, "\"{}\" ", argument.escape_ascii())?;
+            } else {
+                write!(formatter, "{} ", argument.escape_ascii())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The elements of an aggregate, each in wire form; of a map, each key with its value. None if it
+/// is none.
+pub(crate) fn elements(frame: &[u8]) -> Option<Vec<&[u8]>> {
+    let first = *frame.first()?;
+    if !matches!(first, b'*' | b'~' | b'%' | b'>') {
+        return None;
+    }
+    let head = frame.iter().position(|&byte| byte == b'\n')? + 1;
+    let mut rest = &frame[head..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let mut len = end_of_frame(rest);
+        if first == b'%' {
+            len += end_of_frame(&rest[len..]);
+        }
+        found.push(&rest[..len]);
+        rest = &rest[len..];
+    }
+    Some(found)
+}
+
+fn end_of_frame(bytes: &[u8]) -> usize {
+    let scan = FrameScanner::new().scan(bytes).expect("a checked frame");
+    assert!(
+        scan.ended.is_some_and(|kind| kind != Kind::Push),
+        "an element"
+    );
+    scan.len
+}
+
+/// What a bulk or a simple string holds.
+pub(crate) fn text(frame: &[u8]) -> &[u8] {
+    let line_end = frame.iter().position(|&byte| byte == b'\n');
+    let line_end = line_end.expect("a frame has a line");
+    match frame[0] {
+        b'$' if frame.len() > line_end + 1 => &frame[line_end + 1..frame.len() - 2],
+        _ => &frame[1..line_end - 1],
+    }
+}

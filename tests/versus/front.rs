@@ -1,0 +1,207 @@
+//! As a front, corral passes on the very bytes, and says what is wrong when upstream is not there.
+
+use std::time::Duration;
+
+use corral::clock;
+
+use super::common::{Client, Missing, Server, free_port};
+use super::script::Pair;
+
+/// Redis itself, and corral in front of another Redis, which lives as long as the result.
+fn through() -> (Pair, Server) {
+    let upstream = Server::redis(&[]);
+    let ours = Server::front(&upstream, &[]);
+    let pair = Pair {
+        redis: Server::redis(&[]),
+        ours,
+        has_differences: false,
+    };
+    (pair, upstream)
+}
+
+#[test]
+fn what_corral_knows_passes_unchanged() {
+    let (pair, _upstream) = through();
+    for script in [
+        include_str!("scripts/strings.txt"),
+        include_str!("scripts/bitmaps.txt"),
+        include_str!("scripts/keys.txt"),
+        include_str!("scripts/expiry.txt"),
+        include_str!("scripts/scan.txt"),
+        include_str!("scripts/transactions.txt"),
+    ] {
+        pair.run(script);
+    }
+}
+
+#[test]
+fn what_corral_does_not_know_passes_unchanged() {
+    let (pair, _upstream) = through();
+    pair.run(include_str!("scripts/front.txt"));
+}
+
+#[test]
+fn what_is_about_the_connection_and_the_server_passes_unchanged() {
+    let (pair, _upstream) = through();
+    pair.run(include_str!("scripts/connection.txt"));
+    pair.run(include_str!("scripts/client.txt"));
+    pair.run(include_str!("scripts/config.txt"));
+    pair.run(include_str!("scripts/server.txt"));
+}
+
+/// What a client is told of an upstream on this port.
+fn told(port: u16, what: &str) -> String {
+    format!("-ERR upstream 127.0.0.1:{port} {what}\r\n")
+}
+
+#[test]
+fn an_upstream_that_refuses_is_an_error_until_it_is_there() {
+    let port = free_port();
+    let front = Server::corral(&["--upstream", &format!("redis://127.0.0.1:{port}")]);
+    let mut client = front.connect();
+    for _ in 0..3 {
+        assert_eq!(
+            client.say("GET k"),
+            told(port, "refused the connection"),
+            "the client stays"
+        );
+    }
+    let _upstream = Server::redis_on(port);
+    answers_again(&mut client);
+}
+
+/// The client's connection works, at the latest a moment after its upstream does.
+fn answers_again(client: &mut Client) {
+    let since = clock::now();
+    loop {
+        let reply = client.say("SET k v");
+        if reply == "+OK\r\n" {
+            break;
+        }
+        assert!(reply.starts_with("-ERR upstream "), "{reply}");
+        assert!(since.elapsed() < Duration::from_secs(5), "{reply}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(client.say("GET k"), "$1\r\nv\r\n");
+}
+
+#[test]
+fn an_upstream_that_is_killed_is_an_error_and_clients_stay() {
+    let port = free_port();
+    let upstream = Server::redis_on(port);
+    let front = Server::front(&upstream, &[]);
+    let mut client = front.connect();
+    assert_eq!(client.say("SELECT 3"), "+OK\r\n");
+    assert_eq!(client.say("SET k v"), "+OK\r\n");
+    drop(upstream);
+    let reply = client.say("GET k");
+    assert!(reply.starts_with(&told(port, "")[..20]), "{reply}");
+    assert_eq!(client.say("GET k"), told(port, "refused the connection"));
+    let upstream = Server::redis_on(port);
+    answers_again(&mut client);
+    let keyspace = upstream.connect().say("INFO keyspace");
+    assert!(
+        keyspace.contains("db3:keys=1"),
+        "the database is chosen again: {keyspace}"
+    );
+}
+
+#[test]
+fn an_upstream_that_hangs_is_an_error_within_its_time() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--upstream-timeout", "300"]);
+    let mut client = front.connect();
+    let mut other = front.connect();
+    assert_eq!(client.say("SET k v"), "+OK\r\n");
+    upstream.signal("STOP");
+    for client in [&mut client, &mut other] {
+        let since = clock::now();
+        let reply = client.say("GET k");
+        let took = since.elapsed();
+        assert!(reply.starts_with("-ERR upstream "), "{reply}");
+        assert!(
+            reply.ends_with(" did not answer within 300ms\r\n"),
+            "{reply}"
+        );
+        assert!(took >= Duration::from_millis(290), "{took:?}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+    upstream.signal("CONT");
+    answers_again(&mut client);
+    answers_again(&mut other);
+}
+
+#[test]
+fn a_blocked_command_outlasts_the_timeout_but_not_its_upstream() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--upstream-timeout", "100"]);
+    let mut client = front.connect();
+    client.send(b"*3\r\n$5\r\nBLPOP\r\n$1\r\nl\r\n$1\r\n0\r\n");
+    let silent = client.frame_within(Duration::from_millis(500));
+    assert_eq!(silent, Err(Missing::Silence));
+    assert_eq!(front.connect().number("RPUSH l a"), 1);
+    assert_eq!(client.frame(), Ok(b"*2\r\n$1\r\nl\r\n$1\r\na\r\n".to_vec()));
+    client.send(b"*3\r\n$5\r\nBLPOP\r\n$1\r\nl\r\n$1\r\n0\r\n");
+    std::thread::sleep(Duration::from_millis(50));
+    drop(upstream);
+    let reply = client.frame().expect("an error");
+    assert!(reply.starts_with(b"-ERR upstream "), "{reply:?}");
+}
+
+#[test]
+fn a_transaction_that_lost_its_upstream_never_runs_in_part() {
+    let port = free_port();
+    let upstream = Server::redis_on(port);
+    let front = Server::front(&upstream, &[]);
+    let mut client = front.connect();
+    assert_eq!(client.say("MULTI"), "+OK\r\n");
+    assert_eq!(client.say("SET k v"), "+QUEUED\r\n");
+    drop(upstream);
+    let upstream = Server::redis_on(port);
+    client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nl\r\n$1\r\nv\r\n*1\r\n$4\r\nEXEC\r\n");
+    // An error, or the end of the connection; but no +OK for a SET that was meant to be queued.
+    while let Ok(reply) = client.frame() {
+        assert!(reply.starts_with(b"-"), "{reply:?}");
+    }
+    assert_eq!(upstream.connect().number("DBSIZE"), 0);
+}
+
+#[test]
+fn the_upstream_may_be_a_unix_socket() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("redis.sock");
+    let path = path.to_str().expect("a UTF-8 path");
+    let upstream = Server::redis(&["--unixsocket", path]);
+    let front = Server::corral(&["--upstream", &format!("unix://{path}")]);
+    let mut client = front.connect();
+    assert_eq!(client.say("SET k v"), "+OK\r\n");
+    assert_eq!(upstream.connect().say("GET k"), "$1\r\nv\r\n");
+}
+
+#[test]
+fn the_upstream_url_may_name_a_password_and_a_database() {
+    let upstream = Server::redis(&["--requirepass", "p@ss:w/rd"]);
+    let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}/5", upstream.port);
+    let front = Server::corral(&["--upstream", &url("p%40ss%3Aw%2Frd")]);
+    let mut client = front.connect();
+    assert_eq!(client.say("SET k v"), "+OK\r\n");
+    let mut direct = upstream.connect();
+    assert_eq!(direct.say("AUTH p@ss:w/rd"), "+OK\r\n");
+    assert!(direct.say("INFO keyspace").contains("db5:keys=1"));
+    let front = Server::corral(&["--upstream", &url("wrong")]);
+    let reply = front.connect().say("GET k");
+    let rejected = "rejected AUTH: WRONGPASS";
+    assert!(
+        reply.starts_with("-ERR upstream ") && reply.contains(rejected),
+        "{reply}"
+    );
+}
+
+#[test]
+fn the_password_in_a_url_is_shown_to_nobody() {
+    let front = Server::corral(&["--upstream", "redis://:hidden@127.0.0.1:1"]);
+    let mut client = front.connect();
+    for words in ["GET k", "CORRAL.INFO", "CORRAL.CONFIG GET *"] {
+        assert!(!client.say(words).contains("hidden"), "{words}");
+    }
+}

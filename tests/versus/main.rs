@@ -1,0 +1,22 @@
+//! corral from outside, beside a real `redis-server`: what is right is what Redis replies.
+//!
+//! - `alike`: scripts of commands, on both servers (see `script` for their form)
+//! - `random`: thousands of commands drawn at random, on both servers
+//! - `memory`: values and bounds while memory is full
+//! - `front`: the same scripts, and more, through corral as a front
+//! - `start`: flags, files, exit codes and the admin port
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::panic_in_result_fn,
+    reason = "tests say what they saw, and a broken server is a failed test"
+)]
+
+mod alike;
+mod common;
+mod draw;
+mod front;
+mod memory;
+mod random;
+mod script;
+mod start;
