@@ -126,8 +126,8 @@ fn with_a_password_nothing_goes_before_auth() {
     client.ask(
         "HELLO 3\r\n",
         "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
-         <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \
-         RESP protocol version at the same time\r\n",
+         AUTH <user> <pass> option can be used to authenticate the client and select the RESP \
+         protocol version at the same time\r\n",
     );
     client.ask("HELLO 3 AUTH default wrong\r\n", WRONGPASS);
     client.ask("PING\r\n", NOAUTH);

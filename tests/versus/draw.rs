@@ -156,9 +156,12 @@ impl Draw {
             0 => command.truncate(at.max(1)),
             1 => self.word("I", command),
             2 if at > 0 => {
-                let mut word = Command::new();
-                self.word("I", &mut word);
-                command[at] = word.remove(0);
+                // No time may pass while the test runs, nor wrap around in RESTORE.
+                command[at] = if command.iter().any(|word| is_about_time(word)) {
+                    self.one(&["0", "-1", "1.5", "abc", ""]).into()
+                } else {
+                    self.integer()
+                };
             }
             _ => {
                 let option = ["NX", "EX", "GET", "BIT", "LEN", "DB", "COUNT", ""];
@@ -364,6 +367,11 @@ impl Draw {
             }
         }
     }
+}
+
+fn is_about_time(word: &[u8]) -> bool {
+    let words = ["EX", "PX", "EXAT", "PXAT", "SETEX", "PSETEX", "RESTORE"];
+    words.iter().any(|time| word == time.as_bytes()) || word.windows(6).any(|six| six == b"EXPIRE")
 }
 
 fn push_words(command: &mut Command, words: &str) {

@@ -200,3 +200,44 @@ fn integer(reply: &[u8]) -> Option<i64> {
     let digits = reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
+
+#[test]
+fn random_commands_of_many_clients_at_once_leave_nobody_waiting() {
+    let server = Server::corral(&["--io-threads", "4"]);
+    let mut watcher = server.connect();
+    let empty = watcher.info("used_memory");
+    let seed: u64 = rand::random_range(0..1_000_000);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let mut client = server.connect();
+            scope.spawn(move || {
+                let mut draw = Draw::new(seed + thread);
+                for _ in 0..150 {
+                    let batch: Vec<Command> = (0..BATCH_MAX).map(|_| draw.command()).collect();
+                    let bytes: Vec<u8> = batch.iter().flat_map(|words| request(words)).collect();
+                    client.send(&bytes);
+                    for command in &batch {
+                        if let Err(missing) = client.frame() {
+                            panic!(
+                                "{missing:?} in a batch with {}, seed {seed}",
+                                Shown(command)
+                            );
+                        }
+                    }
+                }
+            });
+        }
+        for _ in 0..50 {
+            watcher.info("used_memory");
+            watcher.say("CONFIG SET maxmemory 3mb maxmemory-policy allkeys-tinylfu");
+            watcher.number("DBSIZE");
+            watcher.say("CONFIG SET maxmemory 0");
+        }
+    });
+    assert_eq!(watcher.say("FLUSHALL"), "+OK\r\n");
+    assert_eq!(
+        watcher.info("used_memory"),
+        empty,
+        "nothing is charged for what is gone"
+    );
+}
