@@ -41,7 +41,7 @@ pub struct Instance {
     pub upstream: Option<Arc<Upstream>>,
     /// Whether expired keys are removed that nobody asks for (`DEBUG SET-ACTIVE-EXPIRE`).
     pub active_expiry: AtomicBool,
-    /// Asked to stop; see [`Self::stop`].
+    /// Asked to stop.
     pub stopping: Stopping,
     /// 40 hexadecimal digits, new at each start.
     pub run_id: String,

@@ -343,6 +343,12 @@ impl Decoder {
     /// `*N`: how many arguments follow. An empty request is passed over, as Redis does.
     fn header(&mut self, buffer: &[u8], limits: &Limits) -> Result<bool, ProtocolError> {
         let rest = &buffer[self.position..];
+        // One digit is nearly all there is, and within any limit: no search for the line's end.
+        if let [b'*', digit @ b'1'..=b'9', b'\r', b'\n', ..] = rest {
+            self.position += 2 + LINE_END_BYTES;
+            self.missing = usize::from(digit - b'0');
+            return Ok(true);
+        }
         let line = match header_line(rest, limits) {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(false),

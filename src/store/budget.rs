@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes allowed and bytes given out. A shard takes some before it uses them, a little more than it
 /// needs, so that this shared word is seldom touched.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Budget {
     /// `usize::MAX`: no bound.
     max: AtomicUsize,

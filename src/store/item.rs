@@ -6,9 +6,9 @@
 //! ```
 //!
 //! # The invariant behind every `unsafe` of this room
-//! A [`Handle`] is a pointer to such an allocation. Handles exist only in the lists of one shard
+//! A `Handle` is a pointer to such an allocation. Handles exist only in the lists of one shard
 //! (its tables, its window, its wheel) and on the stack of a function that holds that shard's lock.
-//! An item is freed by [`Handle::free`] alone, which the shard calls after it took the handle out
+//! An item is freed by `Handle::free` alone, which the shard calls after it took the handle out
 //! of all its lists. So whoever holds `&mut Shard` and found a handle in a list may read and write
 //! the item; nobody else can reach it.
 #![expect(
@@ -77,13 +77,12 @@ pub(super) struct Handle(NonNull<Header>);
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// Allocates an item with this key and room for a value of `value_len` bytes, which are
-    /// not yet written: the caller must fill [`Self::value_mut`] before anybody reads it.
+    /// Allocates an item with this key and this value.
+    ///
+    /// # Panics
+    /// If one of them is longer than [`LENGTH_MAX`], for which there is never credit.
     pub(super) fn new(key: &[u8], value: &[u8], with_expiry: bool, flags: u32) -> Self {
-        debug_assert!(
-            key.len() <= LENGTH_MAX && value.len() <= LENGTH_MAX,
-            "checked by the shard"
-        );
+        let (key_len, value_len) = (length32(key.len()), length32(value.len()));
         let flags = if with_expiry {
             flags | Flags::EXPIRY
         } else {
@@ -98,8 +97,8 @@ impl Handle {
         // SAFETY: freshly allocated, large enough for the header (and the expiry, by `layout`).
         unsafe {
             pointer.write(Header {
-                key_len: length32(key.len()),
-                value_len: length32(value.len()),
+                key_len,
+                value_len,
                 place: 0,
                 access: flags,
             });
@@ -267,8 +266,12 @@ impl Handle {
 
     /// Makes the value `len` bytes long; what is new is zero. The item may move: the caller puts
     /// the returned handle in the place of this one everywhere.
+    ///
+    /// # Panics
+    /// If that is longer than [`LENGTH_MAX`], for which there is never credit.
     pub(super) fn resize(self, len: usize) -> Self {
-        debug_assert!(len <= LENGTH_MAX, "checked by the shard");
+        // Before anything has moved: nobody must be left with a handle to what was freed.
+        let len32 = length32(len);
         let (old_layout, old_len) = (self.layout(), self.header().value_len as usize);
         let new_layout = layout(
             self.header().key_len as usize,
@@ -285,7 +288,7 @@ impl Handle {
             };
             moved = Self(pointer);
         }
-        moved.header_mut().value_len = length32(len);
+        moved.header_mut().value_len = len32;
         moved.set_flag(Flags::GROWN, true);
         if len > old_len {
             // SAFETY: inside the allocation, which has room for `len` bytes of value.
@@ -330,9 +333,13 @@ pub(super) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// What an item of these lengths will cost, in bytes.
+/// What an item of these lengths will cost, in bytes; more than there is, if they are longer than
+/// [`LENGTH_MAX`].
 #[must_use]
 pub fn charge(key_len: usize, value_len: usize, with_expiry: bool) -> usize {
+    if key_len.max(value_len) > LENGTH_MAX {
+        return usize::MAX;
+    }
     let flags = if with_expiry { Flags::EXPIRY } else { 0 };
     charge_of(layout(key_len, value_len, flags).size(), with_expiry)
 }
@@ -340,6 +347,9 @@ pub fn charge(key_len: usize, value_len: usize, with_expiry: bool) -> usize {
 /// What an item of these lengths will cost at most, however it came about.
 #[must_use]
 pub fn charge_max(key_len: usize, value_len: usize) -> usize {
+    if key_len.max(value_len) > LENGTH_MAX {
+        return usize::MAX;
+    }
     charge_of(
         layout(key_len, value_len, Flags::EXPIRY | Flags::GROWN).size(),
         true,
@@ -375,7 +385,8 @@ fn layout(key_len: usize, value_len: usize, flags: u32) -> Layout {
 }
 
 fn length32(len: usize) -> u32 {
-    u32::try_from(len).expect("lengths are below LENGTH_MAX")
+    assert!(len <= LENGTH_MAX, "there is never credit for so much");
+    u32::try_from(len).expect("LENGTH_MAX fits")
 }
 
 const POINTER_BITS: u64 = (1 << 48) - 1;

@@ -1,32 +1,27 @@
 //! What lives under one lock: the items of a share of the keys, and every list that knows them.
 //!
 //! Table, bytes in use, eviction state and expiry wheel change together here, so an item that
-//! leaves leaves everything. Every insertion is paid for before it happens: [`Shard::credit`] is
-//! memory taken from the [budget](super::Budget) and not yet used;
-//! [`Store::reserve`](super::Store::reserve) fills it up, and what a write costs is taken from it.
+//! leaves leaves everything. Every insertion is paid for before it happens: its credit is memory
+//! taken from the [budget](super::Budget) and not yet used; [`reserve`](super::Locked::reserve)
+//! fills it up, and what a write costs is taken from it.
 
-use std::marker::PhantomData;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
+use super::entry::{Entry, Garbage, Key, Write};
+use super::eviction::Times;
 use super::eviction::sketch::Sketch;
 use super::eviction::window::Window;
-use super::eviction::{Pool, Tuning, idle_seconds};
-use super::item::{self, Flags, Handle};
+use super::eviction::{Pool, Tuning};
+use super::item::{Flags, Handle};
 use super::table::Table;
 use super::watch::Watchers;
 use super::wheel::Wheel;
 
-/// A key and its hash.
-#[derive(Clone, Copy, Debug)]
-pub struct Key<'a> {
-    /// What the client calls it.
-    pub bytes: &'a [u8],
-    /// [`Store::hash`](super::Store::hash) of it.
-    pub hash: u64,
-}
-
 /// One lock's share of the items.
 pub struct Shard {
+    /// Its number in the store.
+    pub(super) index: u16,
     /// By database.
     pub(super) tables: Vec<Table>,
     pub(super) wheel: Wheel,
@@ -36,8 +31,10 @@ pub struct Shard {
     pub(super) tuning: Tuning,
     /// How much of this shard's memory the window may take; 0: no window.
     pub(super) window_bytes_max: usize,
-    /// What the items and the sketch cost.
+    /// What the items and the sketch cost, and what is put aside for the sketch.
     pub(super) bytes: usize,
+    /// Put aside to let the sketch grow.
+    pub(super) saved: usize,
     /// Memory that the budget gave and no item uses yet.
     pub(super) credit: usize,
     pub(super) evicted: u64,
@@ -46,11 +43,19 @@ pub struct Shard {
     pub watchers: Watchers,
     hasher: ahash::RandomState,
     random: u64,
+    /// What all shards count together.
+    pub(super) times: Arc<Times>,
 }
 
 impl Shard {
-    pub(super) fn new(hasher: ahash::RandomState, seed: u64, now_ms: u64) -> Self {
+    pub(super) fn new(
+        index: u16,
+        hasher: &ahash::RandomState,
+        times: &Arc<Times>,
+        now_ms: u64,
+    ) -> Self {
         Self {
+            index,
             tables: vec![Table::default()],
             wheel: Wheel::new(now_ms),
             window: Window::default(),
@@ -59,12 +64,14 @@ impl Shard {
             tuning: Tuning::default(),
             window_bytes_max: 0,
             bytes: 0,
+            saved: 0,
             credit: 0,
             evicted: 0,
             expired: 0,
             watchers: Watchers::default(),
-            hasher,
-            random: seed | 1,
+            random: hasher.hash_one(index) | 1,
+            hasher: hasher.clone(),
+            times: Arc::clone(times),
         }
     }
 
@@ -96,10 +103,7 @@ impl Shard {
             self.expire(db, key.hash, handle);
             return None;
         }
-        Some(Entry {
-            handle,
-            shard: PhantomData,
-        })
+        Some(Entry::new(handle))
     }
 
     /// The item of a key, if it is there and not expired. Counts as a use of it.
@@ -107,20 +111,17 @@ impl Shard {
     pub fn get(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> Option<Entry<'_>> {
         let Some(entry) = self.peek(db, key, now_ms) else {
             // What is asked for and not there is worth keeping when it comes.
-            self.sketch.count(key.hash);
+            self.sketch.count(key.hash, &self.times);
             return None;
         };
-        let handle = entry.handle;
+        let handle = entry.handle();
         self.used(key.hash, handle, now_ms);
-        Some(Entry {
-            handle,
-            shard: PhantomData,
-        })
+        Some(Entry::new(handle))
     }
 
     /// Stores a string. What was under the key before is gone, its expiry included.
     ///
-    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    /// There must be [`credit`](Self::has_credit) for [`charge_max`](super::charge_max) bytes.
     pub fn set(&mut self, db: u16, key: Key<'_>, write: Write<'_>, now_ms: u64) {
         let expires_at = write.expires_at.map_or(0, NonZeroU64::get);
         let with_expiry = expires_at != 0;
@@ -152,7 +153,7 @@ impl Shard {
     /// Makes the value of a key `len` bytes long; what is new is zero, and a key that is not there
     /// comes to be. The expiry stays. Returns the value.
     ///
-    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    /// There must be [`credit`](Self::has_credit) for [`charge_max`](super::charge_max) bytes.
     pub fn resize(&mut self, db: u16, key: Key<'_>, len: usize, now_ms: u64) -> &mut [u8] {
         let handle = match self.find(db, key) {
             None => {
@@ -189,7 +190,7 @@ impl Shard {
 
     /// Sets when a key expires, or that it does not. False if it is not there.
     ///
-    /// There must be [`credit`](Self::has_credit) for [`item::charge_max`] bytes.
+    /// There must be [`credit`](Self::has_credit) for [`charge_max`](super::charge_max) bytes.
     pub fn set_expiry(&mut self, db: u16, key: Key<'_>, expires_at: Option<NonZeroU64>) -> bool {
         let Some(old) = self.find(db, key) else {
             return false;
@@ -232,10 +233,7 @@ impl Shard {
             return 0;
         };
         table.scan(cursor, |handle| {
-            visit(Entry {
-                handle,
-                shard: PhantomData,
-            })
+            visit(Entry::new(handle));
         })
     }
 
@@ -243,10 +241,7 @@ impl Shard {
     pub fn for_each(&self, db: u16, mut visit: impl FnMut(Entry<'_>)) {
         if let Some(table) = self.tables.get(usize::from(db)) {
             table.for_each(|handle| {
-                visit(Entry {
-                    handle,
-                    shard: PhantomData,
-                })
+                visit(Entry::new(handle));
             });
         }
     }
@@ -255,10 +250,7 @@ impl Shard {
     pub fn sample(&self, db: u16, random: u64, mut visit: impl FnMut(Entry<'_>)) {
         if let Some(table) = self.tables.get(usize::from(db)) {
             table.sample(random, |handle| {
-                visit(Entry {
-                    handle,
-                    shard: PhantomData,
-                })
+                visit(Entry::new(handle));
             });
         }
     }
@@ -279,7 +271,7 @@ impl Shard {
         });
         self.bytes -= freed;
         self.credit += freed;
-        Garbage(vec![table])
+        Garbage::new(vec![table])
     }
 
     /// Removes all items. What is returned holds them: to drop it frees them.
@@ -294,7 +286,7 @@ impl Shard {
         self.window = Window::default();
         self.forget_uses();
         self.credit += std::mem::take(&mut self.bytes);
-        Garbage(tables)
+        Garbage::new(tables)
     }
 
     /// Whether a write that may cost this much is paid for.
@@ -325,6 +317,7 @@ impl Shard {
         if let Some(table) = self.tables.get(usize::from(db)) {
             table.prefetch_bucket(hash);
         }
+        self.sketch.prefetch(hash);
     }
 
     /// Asks the processor for what a look-up of this key reads next.
@@ -335,7 +328,7 @@ impl Shard {
         }
     }
 
-    /// What the items cost, in bytes.
+    /// What the items and what belongs to them cost, in bytes.
     #[must_use]
     pub fn items_bytes(&self) -> usize {
         self.bytes
@@ -372,18 +365,38 @@ impl Shard {
 
     /// Forgets how often keys were used, and who was to be evicted next.
     pub(super) fn forget_uses(&mut self) {
-        self.bytes -= self.sketch.heap_bytes();
-        self.credit += self.sketch.heap_bytes();
-        self.sketch.clear();
+        let freed = self.sketch.heap_bytes() + std::mem::take(&mut self.saved);
+        self.bytes -= freed;
+        self.credit += freed;
+        self.sketch.clear(&self.times);
         self.pool.clear();
     }
 
-    /// An xorshift step; good enough to choose samples.
+    /// Puts credit aside to let the sketch grow.
+    pub(super) fn save(&mut self, bytes: usize) {
+        self.pay(0, bytes);
+        self.saved += bytes;
+    }
+
+    /// Makes the sketch large enough for one item more, of what was put aside for it.
+    pub(super) fn grow_sketch(&mut self) {
+        let before = self.sketch.heap_bytes();
+        self.sketch.grow(self.len() + 1, &self.times);
+        let left = (self.saved + before).saturating_sub(self.sketch.heap_bytes());
+        self.saved = 0;
+        self.bytes -= left;
+        self.credit += left;
+    }
+
+    /// Lets everybody in the window go to main, and no more in.
+    pub(super) fn open_window(&mut self) {
+        self.window_bytes_max = 0;
+        while self.window.pop().is_some() {}
+    }
+
+    /// A random number, to choose samples.
     pub(super) fn random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        xorshift(&mut self.random)
     }
 
     fn find(&self, db: u16, key: Key<'_>) -> Option<Handle> {
@@ -461,111 +474,16 @@ impl Shard {
     }
 }
 
+/// A step of xorshift64*: good enough to choose samples. The state must not be 0.
+pub(super) fn xorshift(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
 impl Drop for Shard {
     fn drop(&mut self) {
-        drop(Garbage(std::mem::take(&mut self.tables)));
+        drop(Garbage::new(std::mem::take(&mut self.tables)));
     }
-}
-
-/// Items that no shard knows any more. To drop it frees them, which takes its time.
-#[derive(Default)]
-pub struct Garbage(Vec<Table>);
-
-impl Garbage {
-    /// How many items it holds.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.iter().map(Table::len).sum()
-    }
-
-    /// Whether it holds none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Adds another's items.
-    pub fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
-    }
-}
-
-impl Drop for Garbage {
-    fn drop(&mut self) {
-        for table in &self.0 {
-            table.for_each(Handle::free);
-        }
-    }
-}
-
-/// What [`Shard::set`] stores.
-#[derive(Clone, Copy, Debug)]
-pub struct Write<'a> {
-    /// The new value.
-    pub value: &'a [u8],
-    /// Unix time in ms at which it expires.
-    pub expires_at: Option<NonZeroU64>,
-}
-
-/// An item that was found; it cannot outlive the lock on its shard.
-pub struct Entry<'a> {
-    handle: Handle,
-    shard: PhantomData<&'a mut Shard>,
-}
-
-impl<'a> Entry<'a> {
-    /// The key.
-    #[must_use]
-    pub fn key(&self) -> &'a [u8] {
-        self.handle.key()
-    }
-
-    /// The string.
-    #[inline]
-    #[must_use]
-    pub fn value(&self) -> &'a [u8] {
-        self.handle.value()
-    }
-
-    /// Unix time in ms at which it expires.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<NonZeroU64> {
-        self.handle.expires_at()
-    }
-
-    /// Whether it is there for a client: not yet expired.
-    #[must_use]
-    pub fn is_live(&self, now_ms: u64) -> bool {
-        self.expires_at().is_none_or(|at| at.get() > now_ms)
-    }
-
-    /// Whether the value was written in part since it was set (Redis's `raw` encoding).
-    #[must_use]
-    pub fn is_grown(&self) -> bool {
-        self.handle.has(Flags::GROWN)
-    }
-
-    /// Seconds since its last use.
-    #[must_use]
-    pub fn idle_seconds(&self, now_ms: u64) -> u32 {
-        idle_seconds(self.handle.clock(), now_ms)
-    }
-
-    /// The policy's 24 bits.
-    #[must_use]
-    pub fn clock(&self) -> u32 {
-        self.handle.clock()
-    }
-
-    /// Bytes of memory it costs.
-    #[must_use]
-    pub fn charge(&self) -> usize {
-        self.handle.charge()
-    }
-}
-
-/// What the item of a key costs at most, with a value of `value_len` bytes.
-#[must_use]
-pub fn charge_max(key: Key<'_>, value_len: usize) -> usize {
-    item::charge_max(key.bytes.len(), value_len)
 }

@@ -39,11 +39,13 @@ pub(super) struct Table {
     buckets: usize,
     overflow: Vec<Bucket>,
     overflow_free: Vec<u32>,
+    /// What is moved at the moment; empty otherwise.
+    moving: Vec<u64>,
     len: usize,
 }
 
 /// One slot, by its bucket.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     Main(usize),
     Overflow(usize),
@@ -58,6 +60,7 @@ impl Table {
     pub(super) fn heap_bytes(&self) -> usize {
         (self.segments.len() * SEGMENT + self.overflow.capacity()) * size_of::<Bucket>()
             + self.overflow_free.capacity() * 4
+            + self.moving.capacity() * 8
             + self.segments.capacity() * 8
     }
 
@@ -130,7 +133,7 @@ impl Table {
     pub(super) fn remove(&mut self, hash: u64, handle: Handle, hash_of: impl Fn(&[u8]) -> u64) {
         let (at, position) = self.locate(hash, handle).expect("the item is in its table");
         self.bucket_mut(at).0[position] = 0;
-        self.pull_up(at, position);
+        self.close_gap(At::Main(self.index(hash)), at, position);
         self.len -= 1;
         if self.buckets > 1 && self.len < (self.buckets - 1) * ITEMS_PER_BUCKET_MIN {
             self.merge(hash_of);
@@ -281,29 +284,29 @@ impl Table {
         }
     }
 
-    /// Fills the hole at `position` from the end of its chain, and drops an overflow bucket that
-    /// this leaves empty.
-    fn pull_up(&mut self, at: At, position: usize) {
-        let Some(mut after) = next(self.bucket(at)) else {
-            return;
-        };
-        let mut before = at;
-        while let Some(further) = next(self.bucket(after)) {
-            (before, after) = (after, further);
+    /// Fills the hole at `position` from the end of its chain, and drops the last overflow bucket
+    /// if that leaves it empty. So all buckets of a chain but the last are full.
+    fn close_gap(&mut self, head: At, at: At, position: usize) {
+        let (mut before, mut last) = (head, head);
+        while let Some(after) = next(self.bucket(last)) {
+            (before, last) = (last, after);
         }
-        let last = self.bucket_mut(after);
-        if let Some(filled) = last.0.iter_mut().rev().find(|slot| **slot != 0) {
+        let At::Overflow(index) = last else { return };
+        if last != at
+            && let Some(filled) = self.overflow[index].0.iter_mut().find(|slot| **slot != 0)
+        {
             let moved = std::mem::take(filled);
-            // A hole in the last bucket itself is filled by its own last item, or stays.
             self.bucket_mut(at).0[position] = moved;
         }
-        if self.bucket(after).0.iter().all(|&slot| slot == 0) {
+        if self.overflow[index].0.iter().all(|&slot| slot == 0) {
             self.bucket_mut(before).0[LAST] = 0;
-            if let At::Overflow(index) = after {
-                self.overflow_free
-                    .push(u32::try_from(index).expect("made by new_overflow"));
-            }
+            self.free_overflow(index);
         }
+    }
+
+    fn free_overflow(&mut self, index: usize) {
+        self.overflow_free
+            .push(u32::try_from(index).expect("made by new_overflow"));
         if self.overflow_free.len() == self.overflow.len() {
             self.overflow = Vec::new();
             self.overflow_free = Vec::new();
@@ -319,25 +322,22 @@ impl Table {
         self.overflow.len() - 1
     }
 
-    /// Takes all slots out of a chain and frees its overflow buckets.
-    fn drain_chain(&mut self, index: usize) -> Vec<u64> {
-        let mut slots = Vec::with_capacity(2 * SLOTS);
+    /// Takes all slots out of a chain, to `moving`, and frees its overflow buckets.
+    fn drain_chain(&mut self, index: usize) {
         let mut at = At::Main(index);
         loop {
             let bucket = std::mem::replace(self.bucket_mut(at), EMPTY);
-            if let At::Overflow(index) = at {
-                self.overflow_free
-                    .push(u32::try_from(index).expect("made by new_overflow"));
-            }
-            slots.extend(
+            self.moving.extend(
                 bucket
                     .0
                     .iter()
                     .filter(|&&slot| slot != 0 && slot & LINK == 0),
             );
-            let Some(after) = next(&bucket) else {
-                return slots;
-            };
+            let after = next(&bucket);
+            if let At::Overflow(index) = at {
+                self.free_overflow(index);
+            }
+            let Some(after) = after else { return };
             at = after;
         }
     }
@@ -348,27 +348,30 @@ impl Table {
         if added.is_multiple_of(SEGMENT) {
             self.segments.push(Box::new([EMPTY; SEGMENT]));
         }
-        let source = added - self.base();
-        let slots = self.drain_chain(source);
+        self.drain_chain(added - self.base());
         self.buckets += 1;
-        self.put_all(&slots, hash_of);
+        self.put_moving(hash_of);
     }
 
     /// Takes the last bucket away and moves what it held to where it came from.
     fn merge(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        let slots = self.drain_chain(self.buckets - 1);
+        self.drain_chain(self.buckets - 1);
         self.buckets -= 1;
-        self.put_all(&slots, hash_of);
+        self.put_moving(hash_of);
         if self.buckets.is_multiple_of(SEGMENT) {
             self.segments.truncate(self.buckets / SEGMENT);
         }
     }
 
-    fn put_all(&mut self, slots: &[u64], hash_of: impl Fn(&[u8]) -> u64) {
-        for handle in slots.iter().filter_map(|&slot| Handle::from_bits(slot)) {
+    fn put_moving(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
+        for handle in self
+            .moving
+            .iter()
+            .filter_map(|&slot| Handle::from_bits(slot))
+        {
             handle.prefetch();
         }
-        for &slot in slots {
+        while let Some(slot) = self.moving.pop() {
             if let Some(handle) = Handle::from_bits(slot) {
                 let index = self.index(hash_of(handle.key()));
                 self.put(At::Main(index), slot);
@@ -379,7 +382,6 @@ impl Table {
 
 fn next(bucket: &Bucket) -> Option<At> {
     let last = bucket.0[LAST];
-    #[expect(clippy::cast_possible_truncation, reason = "the index of a Vec")]
     (last & LINK != 0).then_some(At::Overflow((last >> 1) as usize))
 }
 

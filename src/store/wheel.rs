@@ -36,6 +36,11 @@ impl Wheel {
         }
     }
 
+    /// Items that have an expiry.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Items of a database that have an expiry.
     pub(super) fn database_len(&self, db: u16) -> usize {
         self.by_db.get(usize::from(db)).copied().unwrap_or(0)
@@ -182,7 +187,9 @@ impl Wheel {
         // Beyond the last level's span: its last bucket before now; it is put off again from there.
         let span = 1u64 << (shift + BUCKET_BITS);
         let tick = tick.min(self.tick + span - (1 << shift));
-        (level, (tick >> shift) as usize % BUCKETS)
+        #[expect(clippy::cast_possible_truncation, reason = "below BUCKETS")]
+        let bucket = (tick >> shift) as usize % BUCKETS;
+        (level, bucket)
     }
 
     fn count(&mut self, db: u16, added: bool) {

@@ -2,8 +2,14 @@
 //!
 //! Four 4-bit counters per key, all in one 64-byte block, so an access costs one cache miss.
 //! Only the smallest of the four are counted up (conservative update: Estan and Varghese, SIGCOMM
-//! 2002), and all are halved after ten times as many counts as there are keys, so that the past
+//! 2002), and all are halved after twenty times as many counts as there are keys, so that the past
 //! fades. Source: Einziger, Friedman, Manes, "TinyLFU", ACM ToS 13(4), 2017.
+//!
+//! The sketches of all shards age together ([`Times`]): small shards compare their items with one
+//! another, and a count that was just halved must not meet one that soon will be.
+
+use super::Times;
+use crate::store::item::prefetch;
 
 /// 128 counters: 64 bytes.
 #[derive(Clone, Copy)]
@@ -14,22 +20,30 @@ struct Block([u64; 8]);
 const COUNTERS_PER_KEY: usize = 32;
 const COUNTERS_PER_BLOCK: usize = 128;
 const KEYS_PER_BLOCK: usize = COUNTERS_PER_BLOCK / COUNTERS_PER_KEY;
-const COUNTS_PER_KEY_UNTIL_HALVED: usize = 10;
 const COUNT_MAX: u64 = 15;
+/// [`Times`] are told after a fourth as many counts as there are keys.
+const TOLD_PER_KEY: usize = 4;
 
 #[derive(Default)]
 pub(in crate::store) struct Sketch {
     /// A power of two of them, or none: then nothing is counted.
     blocks: Box<[Block]>,
+    /// What was counted and [`Times`] were not told of yet.
     counted: usize,
+    /// How often it was halved.
+    age: u32,
 }
 
 impl Sketch {
     /// Grows to this many keys; what was counted stays.
-    pub(in crate::store) fn grow(&mut self, keys: usize) {
+    pub(in crate::store) fn grow(&mut self, keys: usize, times: &Times) {
+        let before = self.capacity();
         let wanted = keys.div_ceil(KEYS_PER_BLOCK).next_power_of_two();
         if self.blocks.is_empty() {
             self.blocks = vec![Block([0; 8]); wanted].into_boxed_slice();
+        }
+        if before == 0 {
+            self.age = times.age();
         }
         while self.blocks.len() < wanted {
             // A block is chosen by the low bits: a key's counters are in both copies.
@@ -37,10 +51,12 @@ impl Sketch {
                 .concat()
                 .into_boxed_slice();
         }
+        times.add_keys(self.capacity() - before);
     }
 
     /// Forgets everything and gives the memory back.
-    pub(in crate::store) fn clear(&mut self) {
+    pub(in crate::store) fn clear(&mut self, times: &Times) {
+        times.remove_keys(self.capacity());
         *self = Self::default();
     }
 
@@ -60,7 +76,7 @@ impl Sketch {
 
     /// Counts one access.
     #[inline]
-    pub(in crate::store) fn count(&mut self, hash: u64) {
+    pub(in crate::store) fn count(&mut self, hash: u64, times: &Times) {
         if self.blocks.is_empty() {
             return;
         }
@@ -80,8 +96,26 @@ impl Sketch {
             }
         }
         self.counted += 1;
-        if self.counted >= self.capacity() * COUNTS_PER_KEY_UNTIL_HALVED {
+        if self.counted * TOLD_PER_KEY >= self.capacity() {
+            times.add_uses(std::mem::take(&mut self.counted));
+            self.grow_old(times);
+        }
+    }
+
+    /// Halves the counts, if it is time.
+    pub(in crate::store) fn grow_old(&mut self, times: &Times) {
+        let age = times.age();
+        while self.age != age {
+            self.age = self.age.wrapping_add(1);
             self.halve();
+        }
+    }
+
+    /// Asks the processor for the counters of a key.
+    #[inline]
+    pub(in crate::store) fn prefetch(&self, hash: u64) {
+        if let Some(block) = self.blocks.get(self.index(hash)) {
+            prefetch(std::ptr::from_ref(block).cast());
         }
     }
 
@@ -102,7 +136,6 @@ impl Sketch {
         for word in self.blocks.iter_mut().flat_map(|block| &mut block.0) {
             *word = (*word >> 1) & 0x7777_7777_7777_7777;
         }
-        self.counted /= 2;
     }
 
     fn index(&self, hash: u64) -> usize {
@@ -121,7 +154,6 @@ fn places(hash: u64) -> [(usize, u32); 4] {
     let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     std::array::from_fn(|row| {
         let bits = mixed >> (row * 16);
-        #[expect(clippy::cast_possible_truncation, reason = "five bits")]
         let counter = (bits & 31) as usize;
         // Row r has words 2r and 2r+1: four rows never share a counter.
         (
@@ -133,4 +165,65 @@ fn places(hash: u64) -> [(usize, u32); 4] {
 
 fn read(block: &[u64; 8], (word, shift): (usize, u32)) -> u64 {
     block[word] >> shift & COUNT_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::eviction::times::USES_PER_KEY_UNTIL_HALVED;
+
+    fn hash(key: u64) -> u64 {
+        (key + 1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(31)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    }
+
+    #[test]
+    fn counts_survive_growth_and_stop_at_fifteen() {
+        let (mut sketch, times) = (Sketch::default(), Times::default());
+        sketch.count(hash(1), &times);
+        assert_eq!(
+            sketch.frequency(hash(1)),
+            0,
+            "nothing is counted before there is memory for it"
+        );
+        sketch.grow(1000, &times);
+        (0..3).for_each(|_| sketch.count(hash(1), &times));
+        (0..40).for_each(|_| sketch.count(hash(2), &times));
+        sketch.grow(10_000, &times);
+        assert_eq!(
+            (sketch.frequency(hash(1)), sketch.frequency(hash(2))),
+            (3, 15)
+        );
+        assert!(sketch.capacity() >= 10_000);
+        assert_eq!(sketch.heap_bytes(), Sketch::bytes_for(10_000));
+    }
+
+    #[test]
+    fn all_sketches_of_a_store_are_halved_at_the_same_age() {
+        let times = Times::default();
+        let mut sketches = [Sketch::default(), Sketch::default()];
+        for sketch in &mut sketches {
+            sketch.grow(64, &times);
+        }
+        let [busy, idle] = &mut sketches;
+        (0..8).for_each(|_| idle.count(hash(0), &times));
+        for round in 0..128 * USES_PER_KEY_UNTIL_HALVED as u64 {
+            busy.count(hash(round % 640), &times);
+        }
+        idle.grow_old(&times);
+        assert_eq!(idle.frequency(hash(0)), 4);
+    }
+
+    #[test]
+    fn few_keys_are_mistaken_for_others() {
+        let (mut sketch, times) = (Sketch::default(), Times::default());
+        sketch.grow(1000, &times);
+        for key in 0..1000 {
+            (0..key % 4).for_each(|_| sketch.count(hash(key), &times));
+        }
+        let wrong = (0..1000).filter(|&key| u64::from(sketch.frequency(hash(key))) != key % 4);
+        assert!(wrong.count() < 60);
+    }
 }

@@ -10,19 +10,51 @@ use std::collections::VecDeque;
 use crate::store::item::{Flags, Handle};
 
 const DB_SHIFT: u32 = 48;
-const HOLE: u64 = 0;
 /// Fewer entries than this are not worth closing holes in.
 const COMPACT_MIN: usize = 64;
 
 #[derive(Default)]
 pub(in crate::store) struct Window {
-    /// Handles with their database above them, oldest first.
-    queue: VecDeque<u64>,
+    /// Oldest first.
+    queue: VecDeque<Queued>,
     /// The place of the queue's first entry. Places wrap.
     first: u32,
     items: usize,
     /// What the items cost.
     bytes: usize,
+}
+
+/// A handle with its database above it, in two halves to be 12 bytes and not 16; and when it came,
+/// to be compared with the windows of other shards.
+#[derive(Clone, Copy)]
+struct Queued {
+    low: u32,
+    high: u32,
+    stamp: u32,
+}
+
+/// Who was here is gone.
+const HOLE: Queued = Queued {
+    low: 0,
+    high: 0,
+    stamp: 0,
+};
+
+impl Queued {
+    fn new(db: u16, handle: Handle, stamp: u32) -> Self {
+        let bits = handle.to_bits() | u64::from(db) << DB_SHIFT;
+        #[expect(clippy::cast_possible_truncation, reason = "in two halves")]
+        let (low, high) = (bits as u32, (bits >> 32) as u32);
+        Self { low, high, stamp }
+    }
+
+    fn handle(self) -> Option<Handle> {
+        Handle::from_bits(u64::from(self.high) << 32 | u64::from(self.low))
+    }
+
+    fn db(self) -> u16 {
+        u16::try_from(self.high >> (DB_SHIFT - 32)).expect("16 bits")
+    }
 }
 
 impl Window {
@@ -35,8 +67,8 @@ impl Window {
     }
 
     /// Adds the newest item. Its handle's flag and place are set.
-    pub(in crate::store) fn push(&mut self, db: u16, handle: Handle) {
-        self.enqueue(handle.to_bits() | u64::from(db) << DB_SHIFT, handle);
+    pub(in crate::store) fn push(&mut self, db: u16, handle: Handle, stamp: u32) {
+        self.enqueue(Queued::new(db, handle, stamp), handle);
         handle.set_flag(Flags::WINDOW, true);
         handle.set_flag(Flags::TOUCHED, false);
         self.items += 1;
@@ -57,34 +89,64 @@ impl Window {
     /// Puts `new` where `old` was; `new` already knows its place. Tells of the change of cost.
     pub(in crate::store) fn replace(&mut self, new: Handle, old_charge: usize) {
         if let Some(entry) = self.entry(new.place()) {
-            *entry = *entry >> DB_SHIFT << DB_SHIFT | new.to_bits();
+            *entry = Queued::new(entry.db(), new, entry.stamp);
         }
         self.bytes = self.bytes - old_charge + new.charge();
     }
 
-    /// The item whose turn it is to leave, with its database; it is out of the window then.
-    pub(in crate::store) fn pop(&mut self) -> Option<(u16, Handle)> {
-        while let Some(entry) = self.queue.pop_front() {
-            self.first = self.first.wrapping_add(1);
-            let Some(handle) = Handle::from_bits(entry) else {
-                continue;
-            };
-            if handle.has(Flags::TOUCHED) && self.items > 1 {
-                handle.set_flag(Flags::TOUCHED, false);
-                self.enqueue(entry, handle);
-                continue;
+    /// The stamp of the item whose turn it is. One that was read since it came goes back to the
+    /// end first, as if it came at `now`.
+    pub(in crate::store) fn oldest(&mut self, now: u32) -> Option<u32> {
+        loop {
+            let (entry, handle) = self.front()?;
+            if self.items == 1 || !handle.has(Flags::TOUCHED) {
+                return Some(entry.stamp);
             }
-            self.took_out(handle, handle.charge());
-            return u16::try_from(entry >> DB_SHIFT).ok().map(|db| (db, handle));
+            self.drop_front();
+            handle.set_flag(Flags::TOUCHED, false);
+            self.enqueue(
+                Queued {
+                    stamp: now,
+                    ..entry
+                },
+                handle,
+            );
         }
-        None
+    }
+
+    /// The same without a second chance.
+    pub(in crate::store) fn first(&mut self) -> Option<u32> {
+        Some(self.front()?.0.stamp)
+    }
+
+    /// Takes out the item that came first, and its database.
+    pub(in crate::store) fn pop(&mut self) -> Option<(u16, Handle)> {
+        let (entry, handle) = self.front()?;
+        self.drop_front();
+        self.took_out(handle, handle.charge());
+        Some((entry.db(), handle))
     }
 
     pub(in crate::store) fn heap_bytes(&self) -> usize {
-        self.queue.capacity() * 8
+        self.queue.capacity() * size_of::<Queued>()
     }
 
-    fn enqueue(&mut self, entry: u64, handle: Handle) {
+    fn front(&mut self) -> Option<(Queued, Handle)> {
+        loop {
+            let entry = *self.queue.front()?;
+            if let Some(handle) = entry.handle() {
+                return Some((entry, handle));
+            }
+            self.drop_front();
+        }
+    }
+
+    fn drop_front(&mut self) {
+        self.queue.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+
+    fn enqueue(&mut self, entry: Queued, handle: Handle) {
         let index = u32::try_from(self.queue.len()).expect("fewer items than 2^32 in a shard");
         handle.set_place(self.first.wrapping_add(index));
         self.queue.push_back(entry);
@@ -96,17 +158,71 @@ impl Window {
         self.bytes -= charge;
     }
 
-    fn entry(&mut self, place: u32) -> Option<&mut u64> {
+    fn entry(&mut self, place: u32) -> Option<&mut Queued> {
         self.queue.get_mut(place.wrapping_sub(self.first) as usize)
     }
 
     fn compact(&mut self) {
         let queue = std::mem::take(&mut self.queue);
+        self.queue.reserve(self.items + COMPACT_MIN);
         self.first = 0;
         for entry in queue {
-            if let Some(handle) = Handle::from_bits(entry) {
+            if let Some(handle) = entry.handle() {
                 self.enqueue(entry, handle);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_wrap_around() {
+        let mut window = Window {
+            first: u32::MAX - 2,
+            ..Window::default()
+        };
+        let handles: Vec<Handle> = (0..200u8)
+            .map(|key| Handle::new(&[key], b"", false, 0))
+            .collect();
+        for (stamp, &handle) in (0..).zip(&handles) {
+            window.push(0, handle, stamp);
+        }
+        // All but every fifth leave from the middle, which closes holes more than once.
+        let leaves = |index: usize| !index.is_multiple_of(5);
+        for (index, &handle) in handles
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| leaves(*index))
+        {
+            window.remove(handle, handle.charge());
+            assert!(!handle.has(Flags::WINDOW), "{index}");
+        }
+        for (_, &handle) in handles
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !leaves(*index))
+        {
+            assert_eq!(window.pop(), Some((0, handle)));
+        }
+        assert_eq!((window.pop(), window.len(), window.bytes()), (None, 0, 0));
+        handles.into_iter().for_each(Handle::free);
+    }
+
+    #[test]
+    fn what_was_read_since_it_came_gets_a_second_chance() {
+        let mut window = Window::default();
+        let handles = [1u8, 2, 3].map(|key| Handle::new(&[key], b"", false, 0));
+        for (stamp, handle) in (10..).zip(handles) {
+            window.push(7, handle, stamp);
+        }
+        handles[0].set_flag(Flags::TOUCHED, true);
+        assert_eq!(window.oldest(20), Some(11));
+        assert_eq!(window.first(), Some(11));
+        let order: Vec<_> = std::iter::from_fn(|| window.pop()).collect();
+        assert_eq!(order, [(7, handles[1]), (7, handles[2]), (7, handles[0])]);
+        handles.into_iter().for_each(Handle::free);
     }
 }

@@ -1,0 +1,171 @@
+//! Shards that are locked: what a command works on.
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::shard::Shard;
+use super::{Full, Store};
+
+pub(super) enum Guards<'a> {
+    One(usize, MutexGuard<'a, Shard>),
+    /// By index.
+    Many(Vec<(usize, MutexGuard<'a, Shard>)>),
+}
+
+impl<'a> Guards<'a> {
+    /// The shard of this index, if it is among them.
+    #[inline]
+    pub(super) fn find(&mut self, index: usize) -> Option<&mut Shard> {
+        match self {
+            Self::One(locked, shard) => (*locked == index).then_some(&mut **shard),
+            Self::Many(guards) => {
+                let position = guards
+                    .binary_search_by_key(&index, |(locked, _)| *locked)
+                    .ok()?;
+                Some(&mut guards[position].1)
+            }
+        }
+    }
+
+    /// The same, to read.
+    fn peek(&self, index: usize) -> Option<&Shard> {
+        match self {
+            Self::One(locked, shard) => (*locked == index).then_some(&**shard),
+            Self::Many(guards) => {
+                let position = guards
+                    .binary_search_by_key(&index, |(locked, _)| *locked)
+                    .ok()?;
+                Some(&guards[position].1)
+            }
+        }
+    }
+
+    /// All of them, in order of their index.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Shard)> {
+        let (one, many) = match self {
+            Self::One(index, shard) => (Some((*index, &mut **shard)), &mut [][..]),
+            Self::Many(guards) => (None, &mut guards[..]),
+        };
+        one.into_iter()
+            .chain(many.iter_mut().map(|(index, shard)| (*index, &mut **shard)))
+    }
+}
+
+/// Shards that are locked, until it is dropped.
+pub struct Locked<'a> {
+    pub(super) store: &'a Store,
+    pub(super) guards: Guards<'a>,
+}
+
+impl<'a> Locked<'a> {
+    /// The store whose shards these are.
+    #[must_use]
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// The shard of a key, which must be locked.
+    #[inline]
+    pub fn shard(&mut self, hash: u64) -> &mut Shard {
+        let index = self.store.shard_of(hash);
+        self.guards
+            .find(index)
+            .expect("a handler uses the keys of its command only")
+    }
+
+    /// Sees to it that a write to this key is paid for, by eviction if need be.
+    ///
+    /// # Errors
+    /// [`Full`], if it cannot be; nothing has changed then but for what was evicted.
+    #[inline]
+    pub fn reserve(&mut self, hash: u64, bytes: usize, now_ms: u64) -> Result<(), Full> {
+        let index = self.store.shard_of(hash);
+        if self.shard(hash).has_credit(bytes) {
+            return Ok(());
+        }
+        self.store.reserve(&mut self.guards, index, bytes, now_ms)
+    }
+
+    /// As [`Store::announce`] and [`Store::announce_item`], for keys whose shards are locked.
+    pub fn announce(&self, db: u16, hashes: &[u64]) {
+        let db = self.physical(db);
+        for &hash in hashes {
+            if let Some(shard) = self.guards.peek(self.store.shard_of(hash)) {
+                shard.prefetch_bucket(db, hash);
+            }
+        }
+        for &hash in hashes {
+            if let Some(shard) = self.guards.peek(self.store.shard_of(hash)) {
+                shard.prefetch_item(db, hash);
+            }
+        }
+    }
+
+    /// Whether all shards are locked.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        match &self.guards {
+            Guards::One(..) => self.store.shards() == 1,
+            Guards::Many(guards) => guards.len() == self.store.shards(),
+        }
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(&self.guards, Guards::Many(guards) if guards.is_empty())
+    }
+
+    /// Gives `visit` the shard of this index, locked for as long as that takes.
+    ///
+    /// Either no shard is locked before, or this one is: to lock one more would break the order.
+    pub fn with_shard<R>(&mut self, index: usize, visit: impl FnOnce(&mut Shard) -> R) -> R {
+        if let Some(shard) = self.guards.find(index) {
+            return visit(shard);
+        }
+        assert!(self.is_none(), "all shards are locked, or none");
+        let mut one = self.store.lock_index(index);
+        visit(one.shard_at(index))
+    }
+
+    fn shard_at(&mut self, index: usize) -> &mut Shard {
+        self.guards.find(index).expect("just locked")
+    }
+
+    /// Which tables a database's number stands for.
+    #[inline]
+    #[must_use]
+    pub fn physical(&self, db: u16) -> u16 {
+        self.store.physical(db)
+    }
+
+    /// Lets two numbers stand for each other's tables. All shards must be locked.
+    pub fn swap_databases(&mut self, first: u16, second: u16) {
+        debug_assert!(
+            self.is_all(),
+            "others would see one of the two databases only"
+        );
+        let databases = &self.store.databases;
+        let (first, second) = (
+            &databases[usize::from(first)],
+            &databases[usize::from(second)],
+        );
+        let swapped = first.swap(second.load(Ordering::Relaxed), Ordering::Relaxed);
+        second.store(swapped, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        match &mut self.guards {
+            Guards::One(index, shard) => self.store.settle(*index, shard),
+            Guards::Many(guards) => {
+                for (index, shard) in guards {
+                    self.store.settle(*index, shard);
+                }
+            }
+        }
+    }
+}
