@@ -289,15 +289,18 @@ impl Connection {
     /// Room for the next read: little for a quiet client, more the more it sends.
     fn make_room(&mut self) {
         let free = self.buffer.capacity() - self.buffer.len();
-        if free >= READ_BYTES_MIN && !self.is_read_full {
+        // A full-grown buffer grows on only for a request that needs it: to grow and shrink by
+        // turns would leave holes in the heap that only items fill, never a buffer again.
+        let is_grown = self.buffer.capacity() >= READ_BYTES_KEPT;
+        if free >= READ_BYTES_MIN && (is_grown || !self.is_read_full) {
             return;
         }
         // An argument under way takes what it announced, but never more than as much again as
         // has come: what a peer only claims costs nothing.
         let wanted = self.decoder.wanted(&self.buffer).min(self.buffer.len());
         let more = self.buffer.capacity() * READ_GROWTH;
-        self.buffer
-            .reserve_exact(wanted.max(more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT)));
+        let more = more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT);
+        self.buffer.reserve_exact(wanted.max(more));
     }
 
     /// Sends all replies.
