@@ -140,52 +140,126 @@ impl CipherSuite {
     pub const TLS12_NAMES: &'static [&'static str] = Self::NAMES.split_at(TLS13_SUITES).1;
 }
 
-/// Suites in the order of preference; none stands for every suite there is.
-impl Value for Vec<CipherSuite> {
+/// A list of cipher suites in the order of preference; no name in it stands for every suite there
+/// is. Names that no suite here has are kept apart: the list works without them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CipherSuites {
+    text: String,
+    known: Vec<CipherSuite>,
+    unknown: Vec<String>,
+}
+
+impl CipherSuites {
+    /// The suites that are there.
+    #[must_use]
+    pub fn known(&self) -> &[CipherSuite] {
+        &self.known
+    }
+
+    /// The names that no suite has, as they were written.
+    #[must_use]
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+}
+
+impl Value for CipherSuites {
     fn assign(&mut self, text: &str, kind: Kind) -> Result<(), ValueError> {
         let Kind::CipherSuites(names) = kind else {
             return Err(TLS_REFUSED.into());
         };
-        let mut suites = Self::new();
+        let mut suites = Self {
+            text: text.to_owned(),
+            ..Self::default()
+        };
         for word in text.split(':').filter(|word| !word.is_empty()) {
-            let name = find_word(word, names).map_err(|_| TLS_REFUSED)?;
-            suites.extend(CipherSuite::from_name(name));
+            if is_openssl_rule(word) {
+                return Err(format!(
+                    "OpenSSL's keywords and operators, such as '{word}', are not supported: \
+                     name the suites, or none for all of them"
+                )
+                .into());
+            }
+            match find_word(word, names) {
+                Ok(name) => suites.known.extend(CipherSuite::from_name(name)),
+                Err(_) => suites.unknown.push(word.to_owned()),
+            }
+        }
+        if suites.known.is_empty() && !suites.unknown.is_empty() {
+            let text = format!("none of these suites is there, but {}", names.join(", "));
+            return Err(text.into());
         }
         *self = suites;
         Ok(())
     }
 
     fn print(&self, _: Kind) -> String {
-        self.iter()
-            .map(|suite| suite.name())
-            .collect::<Vec<_>>()
-            .join(":")
+        self.text.clone()
     }
+}
+
+/// Whether a word of OpenSSL's cipher language is no suite's name but changes the list (`HIGH`,
+/// `!aNULL`, `ECDHE+AESGCM`, `@SECLEVEL=2`). To leave one out would mean something else than was
+/// asked for. Names of suites have a `-` or a `_` within, keywords have none.
+fn is_openssl_rule(word: &str) -> bool {
+    word.starts_with(['!', '-', '+', '@']) || word.contains('+') || !word.contains(['-', '_'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn set(text: &str, names: &'static [&'static str]) -> Result<CipherSuites, String> {
+        let mut suites = CipherSuites::default();
+        let assigned = suites.assign(text, Kind::CipherSuites(names));
+        assigned.map(|()| suites).map_err(|error| error.to_string())
+    }
+
     #[test]
     fn suites_keep_their_order_and_belong_to_one_tls_version() {
-        let kind = Kind::CipherSuites(CipherSuite::TLS13_NAMES);
-        let set = |text: &str| {
-            let mut suites = Vec::<CipherSuite>::new();
-            suites.assign(text, kind).map(|()| suites.print(kind))
-        };
         let text = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
-        assert_eq!(set(text), Ok(text.to_owned()));
-        assert_eq!(set("ECDHE-RSA-AES128-GCM-SHA256"), Err(TLS_REFUSED.into()));
+        let suites = set(text, CipherSuite::TLS13_NAMES).unwrap();
+        let names: Vec<_> = suites.known().iter().map(|suite| suite.name()).collect();
+        assert_eq!(names.join(":"), text);
+        assert!(set("ECDHE-RSA-AES128-GCM-SHA256", CipherSuite::TLS13_NAMES).is_err());
+        let are_all = |names: &[&str], start| names.iter().all(|name| name.starts_with(start));
+        assert!(are_all(CipherSuite::TLS13_NAMES, "TLS_"));
+        assert!(are_all(CipherSuite::TLS12_NAMES, "ECDHE-"));
+    }
+
+    #[test]
+    fn names_of_suites_that_are_not_there_are_kept_apart_while_one_remains() {
+        let text = "AES128-SHA:ecdhe-rsa-aes128-gcm-sha256:DHE-RSA-AES256-SHA";
+        let suites = set(text, CipherSuite::TLS12_NAMES).unwrap();
+        assert_eq!(suites.known(), [CipherSuite::EcdheRsaAes128GcmSha256]);
+        assert_eq!(suites.unknown(), ["AES128-SHA", "DHE-RSA-AES256-SHA"]);
+        assert_eq!(suites.print(Kind::Text), text);
+        let error = set("AES128-SHA", CipherSuite::TLS12_NAMES).unwrap_err();
         assert!(
-            CipherSuite::TLS13_NAMES
-                .iter()
-                .all(|name| name.starts_with("TLS_"))
+            error.starts_with("none of these suites is there, but ECDHE-ECDSA-AES256-"),
+            "{error}"
         );
-        assert!(
-            CipherSuite::TLS12_NAMES
-                .iter()
-                .all(|name| name.starts_with("ECDHE-"))
+        assert_eq!(
+            set("", CipherSuite::TLS12_NAMES),
+            Ok(CipherSuites::default())
         );
+    }
+
+    #[test]
+    fn keywords_of_openssl_are_refused_rather_than_left_out() {
+        let good = "ECDHE-RSA-AES128-GCM-SHA256";
+        for rule in [
+            "DEFAULT",
+            "HIGH",
+            "!aNULL",
+            "-AES128-SHA",
+            "+AES",
+            "@SECLEVEL=2",
+            "ECDHE+AESGCM",
+        ] {
+            let error = set(&format!("{good}:{rule}"), CipherSuite::TLS12_NAMES).unwrap_err();
+            let start = format!("OpenSSL's keywords and operators, such as '{rule}', are not");
+            assert!(error.starts_with(&start), "{error}");
+        }
     }
 }

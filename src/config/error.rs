@@ -70,6 +70,8 @@ impl ConfigError {
         let kind = setting.shape.kind;
         let why = if setting.is_fixed() && kind.canonical(value).is_ok() {
             format!("{shown} is {error}")
+        } else if let Kind::CipherSuites(_) = kind {
+            format!("{shown} is refused: {error}")
         } else {
             let meant = if let Kind::Choice(words) = kind {
                 closest(value, words.iter().copied())

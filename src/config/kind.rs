@@ -49,7 +49,7 @@ pub enum Kind {
     Percentiles,
     /// TLS versions separated by spaces.
     TlsVersions,
-    /// Names of the list separated by colons; empty is all of them.
+    /// Names of the list separated by colons, and others that are left out; empty is all of them.
     CipherSuites(&'static [&'static str]),
     /// Pairs of `seconds changes`; empty is none.
     SavePoints,

@@ -29,7 +29,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-pub use choices::{CipherSuite, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients};
+pub use choices::{
+    CipherSuite, CipherSuites, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients,
+};
 pub use docs::markdown;
 pub use error::{ConfigError, RewriteError, SetError, Source};
 pub use kind::{Kind, Unit, ValueError};

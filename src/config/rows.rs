@@ -8,7 +8,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{CipherSuite, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients};
+use super::choices::{
+    CipherSuite, CipherSuites, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients,
+};
 use super::kind::Kind;
 use super::machine::{cores, memory_limit_of_machine};
 use super::table::{
@@ -93,13 +95,18 @@ declare_settings! {
         /// The TLS versions that are spoken.
         "tls-protocols" => tls_protocols: TlsVersions = TlsVersions::BOTH, of(Kind::TlsVersions);
 
-        /// The cipher suites of TLS 1.2, the preferred first. Empty is all of them.
-        "tls-ciphers" => tls_ciphers: Vec<CipherSuite> = Vec::new(),
+        /// The cipher suites of TLS 1.2 by OpenSSL's names, the preferred first. Empty is all of
+        /// them. Other suites' names are left out with a warning while one remains; OpenSSL's
+        /// keywords and operators (`DEFAULT`, `!aNULL`, `@SECLEVEL=2`) are refused.
+        "tls-ciphers" => tls_ciphers: CipherSuites = CipherSuites::default(),
             of(Kind::CipherSuites(CipherSuite::TLS12_NAMES));
 
-        /// The cipher suites of TLS 1.3, the preferred first. Empty is all of them.
-        "tls-ciphersuites" => tls_ciphersuites: Vec<CipherSuite> = Vec::new(),
+        /// The same for TLS 1.3.
+        "tls-ciphersuites" => tls_ciphersuites: CipherSuites = CipherSuites::default(),
             of(Kind::CipherSuites(CipherSuite::TLS13_NAMES));
+
+        /// Whether the order above decides which suite is spoken, not the client's order.
+        "tls-prefer-server-ciphers" => tls_prefer_server_ciphers: bool = false, of(Kind::YesNo);
     }
 
     Clients {

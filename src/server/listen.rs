@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 
 use super::stream::{self, Stream};
-use super::tls::{self, AuthClients, Authorities, TlsSettings};
+use super::tls::{self, AuthClients, Authorities, Suites, TlsSettings};
 use crate::config::{BindAddress, Config, SetError, TlsAuthClients};
 use crate::instance::{Instance, Listeners, Places, Seat};
 
@@ -214,7 +214,21 @@ fn tls_config(config: &Config) -> Result<Option<Arc<ServerConfig>>, BindError> {
             TlsAuthClients::Optional => AuthClients::Optional,
         },
         protocols: tls_versions(config),
+        suites: Suites {
+            tls12: config.tls_ciphers.known().to_owned(),
+            tls13: config.tls_ciphersuites.known().to_owned(),
+            is_order_ours: config.tls_prefer_server_ciphers,
+        },
     };
+    for (name, suites) in [
+        ("tls-ciphers", &config.tls_ciphers),
+        ("tls-ciphersuites", &config.tls_ciphersuites),
+    ] {
+        if !suites.unknown().is_empty() {
+            let unknown = suites.unknown().join(", ");
+            tracing::warn!("{name}: no such cipher suite here, left out: {unknown}");
+        }
+    }
     tls::server_config(&settings)
         .map(Some)
         .map_err(|error| BindError {

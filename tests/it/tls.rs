@@ -10,7 +10,7 @@ use corral::server::tls::{Authorities, ClientTlsSettings, Identity, Protocols, c
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::common::{Client, Patience, TestServer, bulk, connect, free_port, request};
+use crate::common::{Client, Patience, TestServer, bulk, connect, free_port, request, until};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -140,4 +140,32 @@ fn who_speaks_no_tls_on_the_tls_port_is_closed() {
     );
     assert!(server.instance.clients.is_empty());
     files.connect(port, None).ask("PING\r\n", "+PONG\r\n");
+}
+
+#[test]
+fn the_cipher_suites_are_those_that_were_set_last() {
+    let files = Files::new();
+    let (server, port) = files.server("no");
+    let mut control = server.connect();
+    for name in ["TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"] {
+        control.ask(
+            format!("CONFIG SET tls-ciphersuites {name}:TLS_AES_128_CCM_SHA256\r\n"),
+            "+OK\r\n",
+        );
+        // The sockets are taken over behind the reply.
+        let spoken = || {
+            let mut client = files.connect(port, None);
+            client.ask("PING\r\n", "+PONG\r\n");
+            let suite = client.stream.conn.negotiated_cipher_suite();
+            format!("{:?}", suite.expect("a handshake").suite())
+        };
+        let wanted = name.replace("TLS_", "TLS13_");
+        until(name, || spoken() == wanted);
+    }
+    control.ask(
+        "CONFIG SET tls-ciphers HIGH:!aNULL\r\n",
+        "-ERR CONFIG SET failed (possibly related to argument 'tls-ciphers') - OpenSSL's keywords \
+         and operators, such as 'HIGH', are not supported: name the suites, or none for all of \
+         them\r\n",
+    );
 }
