@@ -167,13 +167,8 @@ pub(super) static OURS: [Docs; 2] = [
         name: "cache.stats",
         group: Group::Corral,
         since: "0.1.0",
-        summary: "Get hits, misses, loads and all that follows from them",
+        summary: "Get hits, misses, what leaves, and the likely cause of a low hit rate",
         complexity: "O(1)",
-        arguments: &[Argument {
-            name: "prefix",
-            flags: ArgumentFlags::OPTIONAL,
-            ..Argument::NONE
-        }],
         ..Docs::NONE
     },
     // Redis 7.2's: clients send it whatever the server's version is.

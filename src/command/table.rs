@@ -66,7 +66,7 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "bzmpop",            AtLeast(5), WRITE.and(BLOCKING), MOVABLE, unsupported),
     row(   "bzpopmax",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
     row(   "bzpopmin",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
-    row(   "cache.stats",       AtLeast(1), READ.and(FAST), NO_KEYS, server::cache_stats),
+    row(   "cache.stats",       Exactly(1), READ.and(FAST), NO_KEYS, server::cache_stats),
     row(   "client",            AtLeast(2), NONE,           NO_KEYS, unsupported),
     row(   "client|caching",    Exactly(3), SESSION,        NO_KEYS, unsupported),
     row(   "client|getname",    Exactly(2), SESSION,        NO_KEYS, client::client_getname),

@@ -343,6 +343,18 @@ fn cache_stats_say_how_well_it_does() {
 }
 
 #[test]
+fn cache_stats_take_no_argument_and_the_manual_names_none() {
+    let mut fixture = Fixture::new();
+    let refused = "-ERR wrong number of arguments for 'cache.stats' command\r\n";
+    assert_eq!(fixture.ask("cache.stats user:"), refused);
+    let manual = fixture.ask("command docs cache.stats");
+    assert!(
+        manual.contains("O(1)") && !manual.contains("arguments"),
+        "{manual}"
+    );
+}
+
+#[test]
 fn monitor_is_refused_in_a_transaction() {
     let mut fixture = Fixture::new();
     let replies = fixture.ask("multi\nmonitor\nexec");
