@@ -13,14 +13,12 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::time::Instant;
 
+use super::soft_limit::{Overdue, SoftLimit};
 use super::stream::Stream;
-use crate::clock;
 use crate::command::Command;
 use crate::command::lookup;
 use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
-use crate::config::BufferLimit;
 use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
 use crate::instance::session::{Replies, Session};
@@ -48,7 +46,7 @@ pub(super) async fn serve(
         used_max: 0,
         small_batches: 0,
         reply: Reply::new(Protocol::Resp2),
-        soft_since: None,
+        soft_limit: SoftLimit::default(),
     };
     let Over = connection.live().await;
     connection.say_goodbye().await;
@@ -70,8 +68,7 @@ struct Connection {
     used_max: usize,
     small_batches: u32,
     reply: Reply,
-    /// Since when its unread replies have been above the soft limit.
-    soft_since: Option<Instant>,
+    soft_limit: SoftLimit,
 }
 
 impl Connection {
@@ -309,13 +306,13 @@ impl Connection {
             return Ok(());
         }
         let metrics = &self.instance.metrics.threads[self.session.thread];
+        let limit = self.session.config.client_output_buffer_limit.normal;
+        self.soft_limit.added(limit, self.reply.len() as u64);
         let mut sent = 0;
         while sent < self.reply.len() {
             let (stream, client) = (&mut self.stream, &self.session.client);
             let rest = &self.reply.bytes()[sent..];
             client.doing.reply.store(rest.len(), Ordering::Relaxed);
-            let limit = self.session.config.client_output_buffer_limit.normal;
-            let until = soft_deadline(limit, rest.len() as u64, &mut self.soft_since);
             let is_over_hard = limit.hard_bytes > 0 && rest.len() as u64 > limit.hard_bytes;
             let write = poll_fn(|context| {
                 if let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(context, rest) {
@@ -327,22 +324,28 @@ impl Connection {
                 }
                 Poll::Pending
             });
-            let wrote = match until {
-                None => write.await,
-                Some(until) => match tokio::time::timeout_at(until, write).await {
+            let wrote = match self.soft_limit.next_look(limit) {
+                Ok(None) => write.await,
+                Ok(Some(look)) => match tokio::time::timeout_at(look, write).await {
                     Ok(wrote) => wrote,
-                    Err(_) => Err(Over),
+                    Err(_) => continue,
                 },
+                Err(Overdue) => {
+                    self.note_output_limit(sent);
+                    return Err(Over);
+                }
             };
             match wrote {
                 Ok(count) if count > 0 => sent += count,
                 Ok(_) | Err(Over) => {
-                    if until.is_some() || is_over_hard {
+                    if is_over_hard {
                         self.note_output_limit(sent);
                     }
                     return Err(Over);
                 }
             }
+            let unread = self.reply.len() - sent;
+            self.soft_limit.taken(limit, unread as u64);
             metrics.writes.add(1);
         }
         metrics.bytes_out.add(sent as u64);
@@ -355,7 +358,6 @@ impl Connection {
             client.poll_closed(context).map(|()| Err(Over))
         });
         flushed.await?;
-        self.soft_since = None;
         client.doing.reply.store(0, Ordering::Relaxed);
         self.reply.clear();
         Ok(())
@@ -381,15 +383,6 @@ impl Connection {
             "closing client that does not take its replies (client-output-buffer-limit)"
         );
     }
-}
-
-/// When a client that has so much unread is to be closed, if it is.
-fn soft_deadline(limit: BufferLimit, unread: u64, since: &mut Option<Instant>) -> Option<Instant> {
-    if limit.soft_bytes == 0 || unread <= limit.soft_bytes {
-        *since = None;
-        return None;
-    }
-    Some(*since.get_or_insert_with(clock::now) + limit.soft_time)
 }
 
 /// Reads by way of the stack; only what came gets memory.

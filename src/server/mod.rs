@@ -8,6 +8,7 @@ pub mod admin;
 mod connection;
 pub mod cron;
 mod listen;
+mod soft_limit;
 pub mod stream;
 pub mod tls;
 
