@@ -146,14 +146,21 @@ async fn metrics_page(State(instance): State<Arc<Instance>>) -> impl IntoRespons
     (status, [(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
 }
 
-/// Ready while clients can connect and are served.
+/// Ready while clients can connect and are served, in front of an upstream by it.
 async fn readiness(State(instance): State<Arc<Instance>>) -> impl IntoResponse {
-    let (status, text) = if instance.stopping.is_asked() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    let not_ready = if instance.stopping.is_asked() {
+        Some("stopping\n".to_owned())
     } else if instance.listeners.get().is_none() {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        Some("starting\n".to_owned())
+    } else if let Some(upstream) = &instance.upstream {
+        let found = upstream.probe().await;
+        found.err().map(|why| format!("upstream {why}\n"))
     } else {
-        (StatusCode::OK, "ready\n")
+        None
+    };
+    let (status, text) = match not_ready {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        None => (StatusCode::OK, "ready\n".to_owned()),
     };
     (status, NO_STORE, text)
 }

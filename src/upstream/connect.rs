@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::probe::Probe;
 use super::url::{Credentials, Endpoint, UpstreamUrl};
 use crate::resp::frame::{FrameScanner, Kind};
 
@@ -29,6 +30,7 @@ pub struct Upstream {
     timeout_ms: AtomicU64,
     /// What was counted.
     pub counters: Counters,
+    pub(super) probe: Probe,
 }
 
 /// How to speak TLS to the upstream.
@@ -187,6 +189,7 @@ impl Upstream {
             tls,
             timeout_ms: AtomicU64::new(millis(timeout)),
             counters: Counters::default(),
+            probe: Probe::default(),
         }
     }
 

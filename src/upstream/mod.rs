@@ -7,6 +7,7 @@ mod buffer;
 pub mod connect;
 mod ledger;
 pub mod passthrough;
+mod probe;
 mod session;
 pub mod url;
 

@@ -4,6 +4,7 @@
 //! - [`hostile`]: what must not hurt: broken framing, false claims, silence, too much of anything.
 //! - [`connections`]: the life of a connection: who it is, pause, kill, monitor, the server's end.
 //! - [`tls`]: the TLS port.
+//! - [`ready`]: whether the admin port calls it ready.
 //! - [`redis_rs`]: the `redis` crate against it.
 //!
 //! What a reply must be is written out by hand, as redis-server 7.0.15 sends it.
@@ -11,5 +12,6 @@
 mod common;
 mod connections;
 mod hostile;
+mod ready;
 mod redis_rs;
 mod tls;
