@@ -6,8 +6,7 @@
 use parking_lot::Mutex;
 
 use super::process::resident_bytes;
-use super::{CommandMetrics, Counter, Errors, Peak, Rates, Snapshot};
-use crate::command::table::COMMAND_COUNT;
+use super::{COMMAND_COUNT, CommandMetrics, Counter, Errors, Peak, Rates, Snapshot};
 
 /// Declares [`ThreadMetrics`], [`Metrics`] and [`Counts`] from one row for each counter. `thread`
 /// counters are written by one I/O thread, `shared` ones by all, and `store` ones are counted

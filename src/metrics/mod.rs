@@ -24,6 +24,10 @@ pub use rates::Rates;
 pub use slow_log::{SlowEntry, SlowLog};
 pub use snapshot::Snapshot;
 
+/// How many commands and subcommands there are to be counted: the rows of the command table, which
+/// does not compile with any other number of them.
+pub const COMMAND_COUNT: usize = 368;
+
 /// A number that one thread counts up and all may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::COMMAND_COUNT;
 use super::counters::{Counts, Departures, Metrics};
 use super::histogram::Totals;
-use crate::command::table::COMMAND_COUNT;
 
 /// Everything that is counted, threads added up.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@
 pub mod admin;
 mod connection;
 pub mod cron;
+mod front;
 mod listen;
 mod soft_limit;
 pub mod stream;
@@ -319,7 +320,7 @@ async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
         None => {
             connection::serve(Arc::clone(&instance), stream, Arc::clone(&client), thread).await;
         }
-        Some(upstream) => upstream::serve(upstream, &instance, stream, &client).await,
+        Some(upstream) => front::serve(upstream, &instance, stream, &client).await,
     }
     drop(registered);
 }
