@@ -93,5 +93,5 @@ pub(crate) fn help(context: &mut Context<'_>, container: &str, lines: &[&str]) {
         reply.simple(line);
     }
     reply.simple("HELP");
-    reply.simple("    Print this help.");
+    reply.simple("    Prints this help.");
 }

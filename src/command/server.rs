@@ -130,19 +130,5 @@ pub(super) fn unknown_subcommand(request: &Request<'_>, container: &str) -> Comm
     ))
 }
 
-/// Writes the lines of a `HELP`.
-fn write_help(context: &mut Context<'_>, container: &str, lines: &[&str]) {
-    let reply = &mut *context.reply;
-    reply.array(lines.len() + 3);
-    reply.simple(&format!(
-        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
-    for line in lines {
-        reply.simple(line);
-    }
-    reply.simple("HELP");
-    reply.simple("    Prints this help.");
-}
-
 #[cfg(test)]
 mod tests;

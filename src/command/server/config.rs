@@ -6,9 +6,9 @@
 use std::sync::atomic::Ordering;
 
 use super::super::glob::{self, Case};
-use super::super::{CommandError, Context};
+use super::super::{CommandError, Context, help};
 use super::totals::departures;
-use super::{Result, is_in_transaction, write_help};
+use super::{Result, is_in_transaction};
 use crate::clock;
 use crate::config::{Config, SetError};
 use crate::instance::{Instance, bytes_max, tuning};
@@ -125,7 +125,7 @@ pub(in crate::command) fn config_rewrite(context: &mut Context<'_>, _: &Request<
 
 /// `CONFIG HELP`
 pub(in crate::command) fn config_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    write_help(context, "CONFIG", HELP);
+    help(context, "CONFIG", HELP);
     Ok(())
 }
 

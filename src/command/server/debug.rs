@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::options::{integer, is_word};
 use super::super::{CommandError, Context, numbers, strings};
-use super::{Result, is_in_transaction, unknown_subcommand, write_help};
+use super::{Result, is_in_transaction, unknown_subcommand};
 use crate::keyspace::{Place, View, dump};
 use crate::resp::{Protocol, Request};
 
@@ -231,7 +231,7 @@ fn sleep(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 fn help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    write_help(context, "DEBUG", HELP);
+    super::super::help(context, "DEBUG", HELP);
     Ok(())
 }
 

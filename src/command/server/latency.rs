@@ -3,9 +3,9 @@
 use super::super::options::is_word;
 use super::super::spec::Command;
 use super::super::table::COMMANDS;
-use super::super::{CommandError, Context, lookup};
+use super::super::{CommandError, Context, help, lookup};
+use super::Result;
 use super::totals::departures;
-use super::{Result, write_help};
 use crate::clock;
 use crate::metrics::histogram::Totals;
 use crate::metrics::latency::Event;
@@ -124,7 +124,7 @@ pub(in crate::command) fn latency_histogram(
 
 /// `LATENCY HELP`
 pub(in crate::command) fn latency_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    write_help(context, "LATENCY", HELP);
+    help(context, "LATENCY", HELP);
     Ok(())
 }
 

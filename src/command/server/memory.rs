@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::super::numbers::format_double;
 use super::super::options::{integer, is_word};
-use super::super::{CommandError, Context};
+use super::super::{CommandError, Context, help};
+use super::Result;
 use super::totals::Totals;
-use super::{Result, write_help};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::instance::Instance;
 use crate::metrics::process;
@@ -279,7 +279,7 @@ pub(in crate::command) fn memory_malloc_stats(
 
 /// `MEMORY HELP`
 pub(in crate::command) fn memory_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    write_help(context, "MEMORY", HELP);
+    help(context, "MEMORY", HELP);
     Ok(())
 }
 

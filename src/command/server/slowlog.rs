@@ -1,8 +1,8 @@
 //! `SLOWLOG`: the commands that took longest.
 
 use super::super::options::integer;
-use super::super::{CommandError, Context};
-use super::{Result, unknown_subcommand, write_help};
+use super::super::{CommandError, Context, help};
+use super::{Result, unknown_subcommand};
 use crate::resp::Request;
 
 /// Entries that `SLOWLOG GET` replies where it is not told how many.
@@ -57,7 +57,7 @@ pub(in crate::command) fn slowlog_reset(context: &mut Context<'_>, _: &Request<'
 
 /// `SLOWLOG HELP`
 pub(in crate::command) fn slowlog_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    write_help(context, "SLOWLOG", HELP);
+    help(context, "SLOWLOG", HELP);
     Ok(())
 }
 
