@@ -219,6 +219,20 @@ impl Upstream {
         &self,
         openings: &[Opening],
     ) -> Result<Box<dyn Connection>, ConnectError> {
+        let connected = self.connect_uncounted(openings).await;
+        let counter = match connected {
+            Ok(_) => &self.counters.connections,
+            Err(_) => &self.counters.connect_failures,
+        };
+        count(counter, 1);
+        connected
+    }
+
+    /// The same for a connection that serves no client.
+    pub(super) async fn connect_uncounted(
+        &self,
+        openings: &[Opening],
+    ) -> Result<Box<dyn Connection>, ConnectError> {
         let opened = tokio::time::timeout(self.timeout(), async {
             let mut connection = self.open().await?;
             let mut own = self.openings();
@@ -226,19 +240,13 @@ impl Upstream {
             introduce(&mut connection, &own).await?;
             Ok(connection)
         });
-        let cause = match opened.await {
-            Ok(Ok(connection)) => {
-                count(&self.counters.connections, 1);
-                return Ok(connection);
-            }
-            Ok(Err(cause)) => cause,
-            Err(_) => Cause::TimedOut(self.timeout()),
-        };
-        count(&self.counters.connect_failures, 1);
-        Err(ConnectError {
-            endpoint: self.url.endpoint.clone(),
-            cause,
-        })
+        let opened = opened.await;
+        opened
+            .unwrap_or_else(|_| Err(Cause::TimedOut(self.timeout())))
+            .map_err(|cause| ConnectError {
+                endpoint: self.url.endpoint.clone(),
+                cause,
+            })
     }
 
     /// Whether a new connection is told something first, so that `RESET` does not bring one back

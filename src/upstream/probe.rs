@@ -41,7 +41,7 @@ impl Upstream {
 
     async fn ping(&self) -> Result<(), String> {
         let ping = [Opening::new("PING", &[b"PING"])];
-        match tokio::time::timeout(ANSWER_MAX, self.connect_as(&ping)).await {
+        match tokio::time::timeout(ANSWER_MAX, self.connect_uncounted(&ping)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_alive(&error) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
@@ -129,5 +129,8 @@ mod tests {
         tokio::time::sleep(STANDS).await;
         assert_eq!(upstream.probe().await, Ok(()));
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // What is counted is what was done for clients.
+        let counted = upstream.counters.connections.load(Ordering::Relaxed);
+        assert_eq!(counted, 0);
     }
 }
