@@ -8,6 +8,7 @@
 //! - [`command`]: what can be asked. Start at its table.
 //! - [`keyspace`]: our own values, as commands see them.
 //! - [`store`]: the bounded, sharded map under it; the only room with `unsafe`.
+//! - [`near`]: copies of an upstream's values, and the reads of them under way.
 //! - [`upstream`]: the Redis we may stand in front of.
 //! - [`instance`]: what all threads share. [`config`], [`metrics`], [`clock`] are what they say.
 //!
@@ -20,6 +21,7 @@ pub mod instance;
 pub mod keyspace;
 pub mod logging;
 pub mod metrics;
+pub mod near;
 pub mod resp;
 pub mod server;
 pub mod store;

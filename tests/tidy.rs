@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("metrics", &["clock"]),
     ("keyspace", &["store"]),
+    ("near", &["store"]),
     ("upstream", &["clock", "resp"]),
     (
         "instance",

@@ -1,0 +1,221 @@
+//! The reads under way: who leads, who waits, and which were voided meanwhile.
+//!
+//! A stripe holds the flights of a share of the keys under one lock. A flight is *listed* while
+//! nothing has voided it: by its key it is found, to be joined and to be voided; one that is not
+//! listed any more only waits for its answer. What is bounded is the list: flights beyond its
+//! limits begin unlisted, and what they bring is not stored.
+//!
+//! Of two reads of a line that were under way together, nobody knows which upstream ran first. So
+//! when one is answered, the others cannot be joined any more, and are stored only if they say the
+//! same: who was answered by the one must not be answered by an older one next.
+
+use std::collections::HashMap;
+
+use super::stamp::Stamp;
+use super::{Line, Now, Place};
+use crate::store::Key;
+
+/// Most open flights of a stripe.
+pub const FLIGHTS_PER_STRIPE_MAX: usize = 4096;
+/// Most open flights of keys with the same hash, which a look-up goes through.
+pub const FLIGHTS_PER_KEY_MAX: usize = 64;
+/// Most who wait for one flight; who comes then begins another.
+pub const WAITERS_MAX: usize = 16_384;
+
+/// One read under way.
+#[derive(Debug)]
+pub(super) struct Flight<W> {
+    db: u16,
+    hash: u64,
+    line: u32,
+    /// The key and the line's arguments.
+    bytes: Box<[u8]>,
+    key_len: usize,
+    pub(super) stamp: Stamp,
+    pub(super) state: State,
+    /// When it was sent, or before.
+    pub(super) sent: Now,
+    /// The leader first.
+    pub(super) waiters: Vec<W>,
+}
+
+/// What a flight's reply may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// For everything.
+    Open,
+    /// To be stored only if it is the reply with this hash, with which another flight of the line
+    /// was answered meanwhile.
+    Echo(u64),
+    /// For its waiters: something voided it.
+    Void,
+    /// For its leader: it could not be watched over from its start.
+    Unguarded,
+}
+
+impl<W> Flight<W> {
+    pub(super) fn new(
+        place: Place<'_>,
+        line: Line<'_>,
+        stamp: Stamp,
+        sent: Now,
+        leader: W,
+    ) -> Self {
+        Self {
+            db: place.db,
+            hash: place.key.hash,
+            line: line.id,
+            bytes: [place.key.bytes, line.arguments].concat().into(),
+            key_len: place.key.bytes.len(),
+            stamp,
+            state: State::Open,
+            sent,
+            waiters: vec![leader],
+        }
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            db: self.db,
+            key: Key {
+                bytes: &self.bytes[..self.key_len],
+                hash: self.hash,
+            },
+        }
+    }
+
+    pub(super) fn line(&self) -> Line<'_> {
+        Line {
+            id: self.line,
+            arguments: &self.bytes[self.key_len..],
+        }
+    }
+
+    fn is_for(&self, place: Place<'_>, line: Line<'_>) -> bool {
+        self.db == place.db && self.place().key.bytes == place.key.bytes && self.line() == line
+    }
+}
+
+/// The flights of a share of the keys.
+#[derive(Debug)]
+pub(super) struct Stripe<W> {
+    /// By their id.
+    flights: HashMap<u64, Flight<W>, ahash::RandomState>,
+    /// The ids of the listed ones, by the hash of their key.
+    listed: HashMap<u64, Vec<u64>, ahash::RandomState>,
+    listed_len: usize,
+    next_id: u64,
+}
+
+impl<W> Stripe<W> {
+    pub(super) fn new() -> Self {
+        Self {
+            flights: HashMap::default(),
+            listed: HashMap::default(),
+            listed_len: 0,
+            next_id: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The open flight for this line, if there is one that `accept` accepts and has room.
+    pub(super) fn joinable(
+        &mut self,
+        place: Place<'_>,
+        line: Line<'_>,
+        accept: impl Fn(&Flight<W>) -> bool,
+    ) -> Option<&mut Flight<W>> {
+        let ids = self.listed.get(&place.key.hash)?;
+        let fits = |flight: &Flight<W>| {
+            flight.state == State::Open
+                && flight.is_for(place, line)
+                && flight.waiters.len() < WAITERS_MAX
+                && accept(flight)
+        };
+        let found = ids.iter().find(|id| self.flights.get(id).is_some_and(fits));
+        self.flights.get_mut(found?)
+    }
+
+    /// Begins a flight and returns its id. An open one beyond the limits becomes unguarded.
+    pub(super) fn begin(&mut self, mut flight: Flight<W>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if flight.state == State::Open {
+            let of_key = self.listed.get(&flight.hash).map_or(0, Vec::len);
+            if self.listed_len < FLIGHTS_PER_STRIPE_MAX && of_key < FLIGHTS_PER_KEY_MAX {
+                self.listed.entry(flight.hash).or_default().push(id);
+                self.listed_len += 1;
+            } else {
+                flight.state = State::Unguarded;
+            }
+        }
+        self.flights.insert(id, flight);
+        id
+    }
+
+    /// Takes a flight out.
+    pub(super) fn end(&mut self, id: u64) -> Option<Flight<W>> {
+        let hash = self.flights.get(&id)?.hash;
+        self.unlist(hash, |other, _| other == id);
+        self.flights.remove(&id)
+    }
+
+    /// The reply with this hash was the answer to a flight that has ended: other flights for its
+    /// line may only say the same.
+    pub(super) fn answered(&mut self, ended: &Flight<W>, reply_hash: impl Fn() -> u64) {
+        self.unlist(ended.hash, |_, flight| {
+            if !flight.is_for(ended.place(), ended.line()) {
+                return false;
+            }
+            let reply_hash = reply_hash();
+            flight.state = match flight.state {
+                State::Open => State::Echo(reply_hash),
+                State::Echo(other) if other == reply_hash => State::Echo(other),
+                State::Echo(_) | State::Void | State::Unguarded => State::Void,
+            };
+            flight.state == State::Void
+        });
+    }
+
+    /// Voids the flights of a key in all databases. Returns how many.
+    pub(super) fn void(&mut self, key: Key<'_>) -> usize {
+        self.unlist(key.hash, |_, flight| {
+            let is_of_key = flight.place().key.bytes == key.bytes;
+            if is_of_key {
+                flight.state = State::Void;
+            }
+            is_of_key
+        })
+    }
+
+    /// How many flights of a key in a database are listed.
+    pub(super) fn listed(&self, place: Place<'_>) -> usize {
+        let ids = self.listed.get(&place.key.hash).into_iter().flatten();
+        let is_of = |flight: &Flight<W>| {
+            flight.db == place.db && flight.place().key.bytes == place.key.bytes
+        };
+        ids.filter(|id| self.flights.get(id).is_some_and(is_of))
+            .count()
+    }
+
+    /// Takes flights of a hash off the list, those for which `leaves` is true. Returns how many.
+    fn unlist(&mut self, hash: u64, mut leaves: impl FnMut(u64, &mut Flight<W>) -> bool) -> usize {
+        let Some(ids) = self.listed.get_mut(&hash) else {
+            return 0;
+        };
+        let before = ids.len();
+        ids.retain(|&id| {
+            let flight = self.flights.get_mut(&id);
+            !leaves(id, flight.expect("a listed flight is a flight"))
+        });
+        let unlisted = before - ids.len();
+        self.listed_len -= unlisted;
+        if ids.is_empty() {
+            self.listed.remove(&hash);
+        }
+        unlisted
+    }
+}
