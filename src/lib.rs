@@ -8,8 +8,8 @@
 //! - [`command`]: what can be asked. Start at its table.
 //! - [`keyspace`]: our own values, as commands see them.
 //! - [`store`]: the bounded, sharded map under it; the only room with `unsafe`.
-//! - [`near`]: copies of an upstream's values, and the reads of them under way.
-//! - [`upstream`]: the Redis we may stand in front of.
+//! - [`front`]: a client of the Redis we may stand in front of; [`near`]: copies of what is there;
+//!   [`upstream`]: connections to it.
 //! - [`instance`]: what all threads share. [`config`], [`metrics`], [`clock`] are what they say.
 //!
 //! docs/ARCHITECTURE.md is the map, docs/DECISIONS.md tells why.
@@ -17,6 +17,7 @@
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod front;
 pub mod instance;
 pub mod keyspace;
 pub mod logging;

@@ -28,9 +28,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "front",
+        &[
+            "clock", "command", "config", "instance", "near", "resp", "store", "upstream",
+        ],
+    ),
+    (
         "server",
         &[
-            "clock", "command", "config", "instance", "keyspace", "metrics", "resp", "upstream",
+            "clock", "command", "config", "front", "instance", "keyspace", "metrics", "resp",
+            "upstream",
         ],
     ),
 ];

@@ -100,6 +100,22 @@ impl Command {
             || self.subcommands().iter().any(Self::is_standalone)
     }
 
+    /// Whether every request of it has just one key, its first argument.
+    #[inline]
+    #[must_use]
+    pub fn has_one_key(&self) -> bool {
+        let first = Keys {
+            first: 1,
+            last: 1,
+            step: 1,
+        };
+        let is_told_by_triple = matches!(
+            self.key_search,
+            KeySearch::Triple | KeySearch::Set | KeySearch::Bitfield
+        );
+        is_told_by_triple && self.keys == first
+    }
+
     /// Whether a request of it can have keys at all.
     #[must_use]
     pub fn has_keys(&self) -> bool {

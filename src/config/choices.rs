@@ -53,6 +53,24 @@ macro_rules! choices {
 }
 
 choices! {
+    /// How an upstream tells what changes.
+    UpstreamTracking {
+        /// By the best way it knows.
+        Auto = "auto",
+        /// Every key that changes.
+        Broadcast = "broadcast",
+        /// Not at all.
+        None = "none",
+    }
+
+    /// As whom a client of a front reads.
+    ClientIdentity {
+        /// As itself.
+        Own = "own",
+        /// As the front.
+        Front = "front",
+    }
+
     /// Which key leaves when memory is full.
     MaxmemoryPolicy {
         /// Least recently used, of the keys with an expiry.

@@ -30,7 +30,8 @@ use std::fmt;
 use std::path::Path;
 
 pub use choices::{
-    CipherSuite, CipherSuites, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients,
+    CipherSuite, CipherSuites, ClientIdentity, LogLevel, MaxmemoryPolicy, ProtectedCommand,
+    TlsAuthClients, UpstreamTracking,
 };
 pub use docs::markdown;
 pub use error::{ConfigError, RewriteError, SetError, Source};

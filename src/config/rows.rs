@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choices::{
-    CipherSuite, CipherSuites, LogLevel, MaxmemoryPolicy, ProtectedCommand, TlsAuthClients,
+    CipherSuite, CipherSuites, ClientIdentity, LogLevel, MaxmemoryPolicy, ProtectedCommand,
+    TlsAuthClients, UpstreamTracking,
 };
 use super::kind::Kind;
 use super::machine::{cores, memory_limit_of_machine};
@@ -192,6 +193,40 @@ declare_settings! {
         /// How long upstream may take to connect or to answer.
         "upstream-timeout" => upstream_timeout: Duration = Duration::from_secs(5),
             milliseconds(1, INT_MAX);
+
+        /// Whether reads are answered from memory where they can be. Without, everything passes
+        /// through.
+        "near-cache" => near_cache: bool = true, yes_no().immutable().essential();
+
+        /// How long a copy is kept at most, however rarely its key changes.
+        "near-ttl" => near_ttl: Duration = Duration::from_secs(300), seconds(1, INT_MAX);
+
+        /// The longest reply that is kept.
+        "near-max-value" => near_max_value: u64 = 1 << 20, memory(0, LONG_MAX);
+
+        /// How old a value from memory can be at most. When upstream has not been heard of for
+        /// longer, nothing is answered from memory until it is.
+        "staleness-bound" => staleness_bound: Duration = Duration::from_millis(250),
+            milliseconds(10, INT_MAX).essential();
+
+        /// How long a copy that is not known to be fresh is served where upstream fails. 0 is
+        /// never.
+        "stale-if-error" => stale_if_error: Duration = Duration::ZERO, seconds(0, INT_MAX);
+
+        /// Connections to upstream that clients share, for each of the two protocols that is in
+        /// use; at least one for each of the `io-threads`.
+        "upstream-connections" => upstream_connections: usize = 4, number(1, 512).immutable();
+
+        /// How upstream tells what changes: `auto` finds the best way it knows, `broadcast` asks
+        /// for every key that changes, `none` keeps copies for `staleness-bound` only.
+        "upstream-tracking" => upstream_tracking: UpstreamTracking = UpstreamTracking::Auto,
+            of(Kind::Choice(UpstreamTracking::NAMES)).immutable();
+
+        /// As whom clients read that authenticate to upstream themselves: `own` is as they are,
+        /// past the memory; `front` is as the URL of `upstream` says, once upstream has accepted
+        /// them.
+        "client-identity" => client_identity: ClientIdentity = ClientIdentity::Own,
+            of(Kind::Choice(ClientIdentity::NAMES));
 
         /// Certificates of the authorities that upstream's must come from (PEM). Empty is the
         /// system's.

@@ -7,13 +7,13 @@
 pub mod admin;
 mod connection;
 pub mod cron;
-mod front;
 mod listen;
 mod soft_limit;
 pub mod stream;
 pub mod tls;
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::config::Config;
+use crate::front::{self, Front, Mailbox, Pool};
 use crate::instance::Instance;
 use crate::instance::clients::{Arrival, Client};
 use crate::upstream::{self, Tls, Upstream};
@@ -107,8 +108,19 @@ impl Server {
             .enable_all()
             .build()?;
         let config = self.instance.config();
-        let threads = (0..config.io_threads)
-            .map(|index| IoThread::start(&self.instance, index))
+        let mut fronts: Vec<Option<FrontThread>> = match &self.instance.upstream {
+            Some(upstream) if config.near_cache => {
+                let (front, mailboxes) = Front::start(&self.instance, upstream)?;
+                let thread = |mailbox| Some((Arc::clone(&front), mailbox));
+                mailboxes.into_iter().map(thread).collect()
+            }
+            Some(_) | None => Vec::new(),
+        };
+        fronts.resize_with(config.io_threads, || None);
+        let threads = fronts
+            .into_iter()
+            .enumerate()
+            .map(|(index, front)| IoThread::start(&self.instance, index, front))
             .collect::<io::Result<Vec<_>>>()?;
         let (senders, handles): (Vec<_>, Vec<_>) = threads
             .into_iter()
@@ -233,13 +245,20 @@ async fn let_finish(instance: &Instance, patience: Duration) -> usize {
 /// How often the end of a shutdown is looked for.
 const FINISH_POLL: Duration = Duration::from_millis(2);
 
+/// What an I/O thread of a front begins with.
+type FrontThread = (Arc<Front>, Mailbox);
+
 struct IoThread {
     sender: mpsc::UnboundedSender<Arrived>,
     handle: JoinHandle<()>,
 }
 
 impl IoThread {
-    fn start(instance: &Arc<Instance>, index: usize) -> io::Result<Self> {
+    fn start(
+        instance: &Arc<Instance>,
+        index: usize,
+        front: Option<FrontThread>,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -248,7 +267,9 @@ impl IoThread {
         let instance = Arc::clone(instance);
         let handle = std::thread::Builder::new()
             .name(format!("corral-io-{index}"))
-            .spawn(move || LocalSet::new().block_on(&runtime, serve(instance, index, arrivals)))?;
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, serve(instance, index, front, arrivals));
+            })?;
         Ok(Self { sender, handle })
     }
 }
@@ -257,15 +278,22 @@ impl IoThread {
 async fn serve(
     instance: Arc<Instance>,
     index: usize,
+    front: Option<FrontThread>,
     mut arrivals: mpsc::UnboundedReceiver<Arrived>,
 ) {
+    let pool = front.map(|(front, mailbox)| Pool::start(&front, index, mailbox));
     let cron = tokio::task::spawn_local(cron::run(Arc::clone(&instance), index));
     let mut clients = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             arrived = arrivals.recv() => match arrived {
                 Some(arrived) => {
-                    clients.spawn_local(welcome(Arc::clone(&instance), arrived, index));
+                    clients.spawn_local(welcome(
+                        Arc::clone(&instance),
+                        pool.clone(),
+                        arrived,
+                        index,
+                    ));
                 }
                 None => break,
             },
@@ -288,7 +316,7 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Makes a client of a socket: TLS, protected mode, registration.
-async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
+async fn welcome(instance: Arc<Instance>, pool: Option<Rc<Pool>>, arrived: Arrived, thread: usize) {
     let Arrived { socket, seat } = arrived;
     let config = instance.config();
     let Ok(stream) = listen::establish(socket, &config).await else {
@@ -316,11 +344,14 @@ async fn welcome(instance: Arc<Instance>, arrived: Arrived, thread: usize) {
         instance: &instance,
         client: &client,
     };
-    match &instance.upstream {
-        None => {
+    match (&instance.upstream, pool) {
+        (None, _) => {
             connection::serve(Arc::clone(&instance), stream, Arc::clone(&client), thread).await;
         }
-        Some(upstream) => front::serve(upstream, &instance, stream, &client).await,
+        (Some(_), Some(pool)) => front::serve(pool, stream, Arc::clone(&client)).await,
+        (Some(upstream), None) => {
+            front::pass_through(upstream, &instance, stream, &client).await;
+        }
     }
     drop(registered);
 }

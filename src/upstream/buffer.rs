@@ -15,7 +15,7 @@ const ROOM_BYTES_FIRST: usize = 16 * 1024;
 
 /// A queue of bytes in one piece.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// All of it initialized; what is queued is in the middle.
     room: Vec<u8>,
     start: usize,
@@ -24,7 +24,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// A buffer that holds `bytes`.
-    pub(super) fn of(bytes: Vec<u8>) -> Self {
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
         Self {
             start: 0,
             end: bytes.len(),
@@ -32,22 +32,28 @@ impl Buffer {
         }
     }
 
+    /// Its memory, to be used for something else; what is queued is lost.
+    pub(crate) fn into_room(mut self) -> Vec<u8> {
+        self.room.clear();
+        self.room
+    }
+
     /// What is queued.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.room[self.start..self.end]
     }
 
     /// Bytes queued.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.end - self.start
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Drops bytes from the front.
-    pub(super) fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         debug_assert!(len <= self.len(), "only what is queued can go");
         self.start += len;
         if self.is_empty() {
@@ -57,19 +63,19 @@ impl Buffer {
     }
 
     /// Drops bytes from the back.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
 
     /// Gives the memory back, if nothing is queued and it is more than a small request needs.
-    pub(super) fn relax(&mut self) {
+    pub(crate) fn relax(&mut self) {
         if self.is_empty() && self.room.len() > ROOM_BYTES_FIRST {
             self.room = Vec::new();
         }
     }
 
     /// Queues bytes of our own.
-    pub(super) fn extend(&mut self, bytes: &[u8]) {
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.room.truncate(self.end);
         self.room.extend_from_slice(bytes);
         self.end = self.room.len();
@@ -77,7 +83,7 @@ impl Buffer {
 
     /// Reads once, so that no more than `len_max` bytes are queued afterwards. There must be
     /// fewer now. Returns how many were read; 0 is the end.
-    pub(super) fn poll_fill(
+    pub(crate) fn poll_fill(
         &mut self,
         context: &mut Context<'_>,
         source: &mut (impl AsyncRead + Unpin + ?Sized),
@@ -94,7 +100,7 @@ impl Buffer {
     }
 
     /// Writes the first `len` of the queued bytes, or some of them, and drops those.
-    pub(super) fn poll_drain(
+    pub(crate) fn poll_drain(
         &mut self,
         context: &mut Context<'_>,
         sink: &mut (impl AsyncWrite + Unpin + ?Sized),

@@ -153,11 +153,11 @@ impl std::error::Error for ConnectError {}
 
 /// A request in wire form that must succeed before a connection can be used.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     /// The command's name, for the error that tells of its failure.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The request.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Hides what may be a password.
@@ -169,7 +169,7 @@ impl fmt::Debug for Opening {
 
 impl Opening {
     /// The request of these arguments, the first of which is the command's name.
-    pub(super) fn new(name: &'static str, arguments: &[&[u8]]) -> Self {
+    pub(crate) fn new(name: &'static str, arguments: &[&[u8]]) -> Self {
         let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
         for argument in arguments {
             bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());

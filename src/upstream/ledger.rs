@@ -14,7 +14,7 @@ use super::session::Change;
 
 /// The three kinds of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Channels,
     Patterns,
     Shards,

@@ -1,14 +1,15 @@
 //! The Redis in front of which we stand.
 //!
-//! [`Upstream`] is that server and how to reach it; [`passthrough`] serves a client by it. What is
-//! added to pass-through later (a near cache) finds its place in front of it, see there.
+//! [`Upstream`] is that server and how to reach it; [`passthrough`] serves a client by a connection
+//! of its own, [`shared`] are connections of many, and the one that tells what changes.
 
-mod buffer;
+pub(crate) mod buffer;
 pub mod connect;
 mod ledger;
 pub mod passthrough;
 mod probe;
-mod session;
+pub(crate) mod session;
+pub mod shared;
 pub mod url;
 
 pub use connect::{Counters, Tls, Upstream};

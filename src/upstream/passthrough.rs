@@ -24,9 +24,8 @@
 //! When we lose count (a protocol error, replication, something unknown), we stop counting and
 //! pass bytes on for as long as both sides live: a client must never get worse than a wire.
 //!
-//! A near cache has its place in `requests.rs`: there requests are complete, in order
-//! and not yet on their way. A hit is to be answered there if nothing is owed before it, and
-//! what `replies.rs` sees of the replies is what a miss is filled with.
+//! A client of a front with a near cache is passed through only while it must have a connection of
+//! its own ([`visit`], `guard.rs`).
 
 use std::future::poll_fn;
 use std::io;
@@ -40,11 +39,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::buffer::Buffer;
-use super::connect::{Upstream, count};
+use super::connect::{Opening, Upstream, count};
 use super::ledger::{Ledger, Owed, Words};
 use super::session::Session;
 use crate::resp::frame::FrameScanner;
-use crate::resp::{Decoder, Limits};
+use crate::resp::{Decoder, Limits, Request};
 
 /// Bytes of requests held at most: those that wait for the upstream to read, and those that are
 /// not complete.
@@ -66,13 +65,15 @@ pub const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_HELD < REQUESTS_BYTES_MAX);
 
+mod guard;
 mod link;
 mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
 
-use link::{Farewell, Link, Loss};
+use guard::Guarded;
+use link::{Farewell, Link, Loss, Open};
 
 /// Requests decoded at once.
 const BATCH_REQUESTS: usize = 128;
@@ -103,6 +104,8 @@ pub enum Stop {
 /// How a client's life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
+    /// It goes on, but nothing binds it to its connection: see [`Visit`].
+    Free,
     /// The client closed, or its connection broke.
     ClientClosed,
     /// The client sent `QUIT`.
@@ -120,18 +123,49 @@ pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     upstream: Arc<Upstream>,
     mut control: watch::Receiver<Stop>,
 ) -> Ended {
-    let mut passthrough = Passthrough::new(client, first, upstream);
-    loop {
-        let stop = *control.borrow_and_update();
-        tokio::select! {
-            biased;
-            changed = control.changed() => if changed.is_err() {
-                // Nobody is left to say anything else.
-                return poll_fn(|context| passthrough.poll(context, stop)).await;
-            },
-            ended = poll_fn(|context| passthrough.poll(context, stop)) => return ended,
-        }
-    }
+    Passthrough::new(client, first, upstream)
+        .run(&mut control)
+        .await
+}
+
+/// A client that is passed through for only as long as it must have a connection of its own.
+///
+/// What it brings along, and takes along when it leaves: see [`visit`].
+#[derive(Default)]
+pub struct Visit {
+    /// What was read from it.
+    pub(crate) requests: Buffer,
+    /// What is known of its session.
+    pub(crate) session: Session,
+    /// Its connection from last time, and what that was told.
+    kept: Option<(Open, Vec<Opening>)>,
+}
+
+/// Who must know of writes that pass through before their replies do.
+pub(crate) trait Guard: Send + Sync {
+    /// Whether this request may change keys.
+    fn is_write(&self, request: &Request<'_>) -> bool;
+
+    /// Whether a client of this identity of its own may leave.
+    fn lets_go(&self, session: &Session) -> bool;
+
+    /// Ends when what has changed so far is known.
+    fn fence(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Serves a client until it ends or has nothing more that needs a connection of its own.
+pub(crate) async fn visit<C: AsyncRead + AsyncWrite + Unpin>(
+    client: C,
+    visit: &mut Visit,
+    upstream: Arc<Upstream>,
+    guard: Arc<dyn Guard>,
+    mut control: watch::Receiver<Stop>,
+) -> Ended {
+    let mut passthrough = Passthrough::new(client, Vec::new(), upstream);
+    passthrough.enter(visit, guard);
+    let ended = passthrough.run(&mut control).await;
+    passthrough.leave(visit);
+    ended
 }
 
 /// How far the requests are understood.
@@ -204,9 +238,25 @@ struct Passthrough<C> {
     session: Session,
     timer: Option<Pin<Box<Sleep>>>,
     ending: Option<Ending>,
+
+    guarded: Option<Guarded>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
+    async fn run(&mut self, control: &mut watch::Receiver<Stop>) -> Ended {
+        loop {
+            let stop = *control.borrow_and_update();
+            tokio::select! {
+                biased;
+                changed = control.changed() => if changed.is_err() {
+                    // Nobody is left to say anything else.
+                    return poll_fn(|context| self.poll(context, stop)).await;
+                },
+                ended = poll_fn(|context| self.poll(context, stop)) => return ended,
+            }
+        }
+    }
+
     fn new(client: C, first: Vec<u8>, upstream: Arc<Upstream>) -> Self {
         Self {
             client,
@@ -228,6 +278,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             session: Session::default(),
             timer: None,
             ending: None,
+            guarded: None,
         }
     }
 
@@ -252,6 +303,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             if headway == Headway::Some {
                 continue;
             }
+            if stop == Stop::No && self.is_free() {
+                return Poll::Ready(Ended::Free);
+            }
             self.requests.relax();
             self.replies.relax();
             match self.poll_timer(context, stop) {
@@ -264,7 +318,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// One round over all that can move. An error means that the client has gone.
     fn headway(&mut self, context: &mut Context<'_>, stop: Stop) -> io::Result<Headway> {
-        let mut moved = self.write_client(context)?;
+        let mut moved = self.poll_fence(context);
+        moved |= self.write_client(context)?;
         if self.ending.is_none() {
             moved |= self.poll_link(context);
         }
@@ -285,8 +340,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     /// Writes what is for the client. An error means that it has gone.
     fn write_client(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
-        while !self.replies.is_empty() {
-            let len = self.replies.len();
+        while self.released() > 0 {
+            let len = self.released();
             match self.replies.poll_drain(context, &mut self.client, len) {
                 Poll::Pending => break,
                 Poll::Ready(written) => written?,
@@ -394,7 +449,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         let Link::Open(open) = &self.link else {
             return None;
         };
-        if self.replies.len() >= REPLIES_BYTES_MAX {
+        if self.replies.len() >= REPLIES_BYTES_MAX || self.is_held() {
             return None;
         }
         if open.farewell != Farewell::No {

@@ -4,14 +4,14 @@
 //! Only commands that change a connection are known here by name; every other one is
 //! [`Effect::None`], so commands of any version and any module pass through.
 
-use crate::resp::Request;
+use crate::resp::{Decoder, Limits, Request};
 
 use super::connect::Opening;
 use super::ledger::Family;
 
 /// What a request does beyond being answered once.
 #[derive(Debug)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Nothing.
     None,
     /// It may wait for as long as it pleases.
@@ -58,14 +58,14 @@ pub(super) enum Effect {
 
 /// What one successful request changes.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(crate) struct Change {
     updates: Vec<(Slot, Opening)>,
 }
 
 impl Change {
     /// Whether what follows means something else without this change: another user, database or
     /// protocol. A name or a comfort can be missing.
-    pub(super) fn is_binding(&self) -> bool {
+    pub(crate) fn is_binding(&self) -> bool {
         let binding = |slot: &Slot| {
             matches!(
                 slot,
@@ -103,7 +103,7 @@ impl Change {
 }
 
 /// Bytes that a client may have us remember of one request, to tell it again.
-pub(super) const CHANGE_BYTES_MAX: usize = 4 * 1024;
+pub(crate) const CHANGE_BYTES_MAX: usize = 4 * 1024;
 
 /// A part of a connection's state; a later change of it replaces an earlier one. They are told
 /// again in this order: who it is first, since everything else may need it.
@@ -120,9 +120,20 @@ enum Slot {
     Select,
 }
 
+/// What a connection was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// It authenticated, beyond what the URL says.
+    pub(crate) is_other_user: bool,
+    pub(crate) speaks_resp3: bool,
+    pub(crate) name: Vec<u8>,
+    /// Not the URL's.
+    pub(crate) database: Option<u32>,
+}
+
 /// Whether a client wants replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Replies {
+pub(crate) enum Replies {
     #[default]
     On,
     Off,
@@ -136,22 +147,22 @@ pub(super) enum Replies {
     clippy::struct_excessive_bools,
     reason = "any of them may hold without the others"
 )]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// Sorted by slot; what the upstream confirmed.
     openings: Vec<(Slot, Opening)>,
     /// Between `MULTI` and `EXEC`, by what was sent.
-    pub(super) in_transaction: bool,
+    pub(crate) in_transaction: bool,
     watching: bool,
     tracking: bool,
     /// The last request was one to kill clients: if the connection ends now, it meant this one.
     killing: bool,
     bound: bool,
-    pub(super) replies: Replies,
+    pub(crate) replies: Replies,
 }
 
 impl Session {
     /// Whether there is something that a new connection would not have, and could not be told.
-    pub(super) fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.in_transaction
             || self.watching
             || self.tracking
@@ -161,15 +172,42 @@ impl Session {
     }
 
     /// What a new connection must be told.
-    pub(super) fn openings(&self) -> Vec<Opening> {
+    pub(crate) fn openings(&self) -> Vec<Opening> {
         self.openings
             .iter()
             .map(|(_, opening)| opening.clone())
             .collect()
     }
 
+    /// What the connection is told of: who, in which dialect, by which name, in which database.
+    pub(crate) fn told(&self) -> Told {
+        let mut told = Told::default();
+        for (slot, opening) in &self.openings {
+            let mut decoder = Decoder::default();
+            let decoded = decoder.decode(&opening.bytes, 1, &Limits::default());
+            if decoded.is_err() || decoder.is_empty() {
+                continue;
+            }
+            let request = decoder.at(0, &opening.bytes);
+            let last = request.argument(request.len() - 1);
+            let text = std::str::from_utf8(last).unwrap_or_default();
+            match slot {
+                Slot::Auth => told.is_other_user = true,
+                Slot::Hello => told.speaks_resp3 = text == "3",
+                Slot::Name => told.name = last.to_vec(),
+                Slot::Select => told.database = text.parse().ok(),
+                Slot::LibraryName
+                | Slot::LibraryVersion
+                | Slot::NoEvict
+                | Slot::NoTouch
+                | Slot::Cluster => {}
+            }
+        }
+        told
+    }
+
     /// Notes a change that succeeded.
-    pub(super) fn confirm(&mut self, change: Change) {
+    pub(crate) fn confirm(&mut self, change: Change) {
         for (slot, opening) in change.updates {
             match self.openings.binary_search_by_key(&slot, |(slot, _)| *slot) {
                 Ok(at) => self.openings[at].1 = opening,
@@ -179,18 +217,18 @@ impl Session {
     }
 
     /// Notes something that cannot be told again.
-    pub(super) fn bind(&mut self) {
+    pub(crate) fn bind(&mut self) {
         self.bound = true;
     }
 
     /// `RESET` succeeded. What was sent behind it holds.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.openings.clear();
         self.bound = false;
     }
 
     /// Notes what holds from the moment a request is sent. True if it will not be answered.
-    pub(super) fn sent(&mut self, effect: &Effect) -> bool {
+    pub(crate) fn sent(&mut self, effect: &Effect) -> bool {
         let silent = self.replies != Replies::On;
         if self.replies == Replies::Skip {
             self.replies = Replies::On;
@@ -235,7 +273,7 @@ impl Session {
 
 /// Whether what a client sends after this request means something else if it failed; what
 /// [`Session::is_bound`] tells of it by itself is left out.
-pub(super) fn is_premise(effect: &Effect) -> bool {
+pub(crate) fn is_premise(effect: &Effect) -> bool {
     match effect {
         Effect::Change(change) => change.is_binding(),
         Effect::Subscribe(..)
@@ -265,7 +303,7 @@ pub(super) fn is_premise(effect: &Effect) -> bool {
 const NAME_BYTES_MAX: usize = 16;
 
 /// What a request does, by its name and arguments.
-pub(super) fn effect(request: &Request<'_>) -> Effect {
+pub(crate) fn effect(request: &Request<'_>) -> Effect {
     let mut upper = [0; NAME_BYTES_MAX];
     match uppercase(request.argument(0), &mut upper) {
         b"AUTH" => Change::of(Slot::Auth, "AUTH", request),
@@ -282,7 +320,7 @@ pub(super) fn effect(request: &Request<'_>) -> Effect {
 
 /// What a request does of which only the name and the number of arguments (the name included)
 /// are at hand, since it is too long to be held.
-pub(super) fn effect_of_long(name: &[u8], arguments: u64) -> Effect {
+pub(crate) fn effect_of_long(name: &[u8], arguments: u64) -> Effect {
     let mut upper = [0; NAME_BYTES_MAX];
     match uppercase(name, &mut upper) {
         b"AUTH" | b"CLIENT" | b"HELLO" | b"SELECT" | b"REPLCONF" => Effect::Bind,

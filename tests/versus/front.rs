@@ -7,46 +7,79 @@ use corral::clock;
 use super::common::{Client, Missing, Server, free_port};
 use super::script::Pair;
 
-/// Redis itself, and corral in front of another Redis, which lives as long as the result.
-fn through() -> (Pair, Server) {
-    let upstream = Server::redis(&[]);
-    let ours = Server::front(&upstream, &[]);
-    let pair = Pair {
-        redis: Server::redis(&[]),
-        ours,
-        has_differences: false,
-    };
-    (pair, upstream)
+/// Redis itself, and corral in front of another Redis, which lives as long as the result: once with
+/// its near cache and once without.
+fn through(both: impl Fn(&Pair, bool)) {
+    for near in [true, false] {
+        let upstream = Server::redis(&[]);
+        let near_cache = if near { "yes" } else { "no" };
+        let ours = Server::front(&upstream, &["--near-cache", near_cache]);
+        let pair = Pair {
+            redis: Server::redis(&[]),
+            ours,
+            has_differences: false,
+        };
+        both(&pair, near);
+    }
+}
+
+/// The script without one of its sentences.
+fn without(script: &str, title: &str) -> String {
+    let (before, rest) = script
+        .split_once(&format!("== {title}\n"))
+        .expect("a sentence");
+    let after = rest.find("\n== ").map_or("", |at| &rest[at + 1..]);
+    format!("{before}{after}")
 }
 
 #[test]
 fn what_corral_knows_passes_unchanged() {
-    let (pair, _upstream) = through();
-    for script in [
-        include_str!("scripts/strings.txt"),
-        include_str!("scripts/bitmaps.txt"),
-        include_str!("scripts/keys.txt"),
-        include_str!("scripts/expiry.txt"),
-        include_str!("scripts/scan.txt"),
-        include_str!("scripts/transactions.txt"),
-    ] {
-        pair.run(script);
-    }
+    through(|pair, _| {
+        for script in [
+            include_str!("scripts/strings.txt"),
+            include_str!("scripts/bitmaps.txt"),
+            include_str!("scripts/keys.txt"),
+            include_str!("scripts/expiry.txt"),
+            include_str!("scripts/scan.txt"),
+            include_str!("scripts/transactions.txt"),
+        ] {
+            pair.run(script);
+        }
+    });
 }
 
 #[test]
 fn what_corral_does_not_know_passes_unchanged() {
-    let (pair, _upstream) = through();
-    pair.run(include_str!("scripts/front.txt"));
+    through(|pair, _| pair.run(include_str!("scripts/front.txt")));
 }
 
 #[test]
 fn what_is_about_the_connection_and_the_server_passes_unchanged() {
-    let (pair, _upstream) = through();
-    pair.run(include_str!("scripts/connection.txt"));
-    pair.run(include_str!("scripts/client.txt"));
-    pair.run(include_str!("scripts/config.txt"));
-    pair.run(include_str!("scripts/server.txt"));
+    through(|pair, near| {
+        let connection = include_str!("scripts/connection.txt");
+        if near {
+            // The front's own connections are from before the password was set.
+            let password = "AUTH and HELLO where there is a password";
+            pair.run(&without(connection, password));
+        } else {
+            pair.run(connection);
+        }
+        let client = include_str!("scripts/client.txt");
+        if near {
+            // Other clients' commands come over shared connections, with the front's own.
+            let client = without(client, "MONITOR shows what runs");
+            pair.run(&without(&client, "CLIENT LIST and CLIENT KILL"));
+        } else {
+            pair.run(client);
+        }
+        pair.run(include_str!("scripts/config.txt"));
+        let server = include_str!("scripts/server.txt");
+        if near {
+            pair.run(&without(server, "SLOWLOG"));
+        } else {
+            pair.run(server);
+        }
+    });
 }
 
 /// What a client is told of an upstream on this port.
@@ -109,7 +142,11 @@ fn an_upstream_that_is_killed_is_an_error_and_clients_stay() {
 #[test]
 fn an_upstream_that_hangs_is_an_error_within_its_time() {
     let upstream = Server::redis(&[]);
-    let front = Server::front(&upstream, &["--upstream-timeout", "300"]);
+    // Of a shared connection, others may have been waiting for a while.
+    let front = Server::front(
+        &upstream,
+        &["--upstream-timeout", "300", "--near-cache", "no"],
+    );
     let mut client = front.connect();
     let mut other = front.connect();
     assert_eq!(client.say("SET k v"), "+OK\r\n");

@@ -59,6 +59,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// Reads what the upstream says, if there is room.
     pub(super) fn read_upstream(&mut self, context: &mut Context<'_>) -> bool {
+        if self.is_held() {
+            return false;
+        }
         let Link::Open(open) = &mut self.link else {
             return false;
         };
@@ -139,6 +142,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             if let Some(kind) = scan.ended {
                 count(&self.upstream.counters.replies, 1);
                 self.settle(kind);
+                if self.hold(self.replies.len() - at) {
+                    return;
+                }
                 if self.ending.is_some() || !matches!(self.link, Link::Open(_)) {
                     return;
                 }
@@ -148,7 +154,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// Does what a finished reply asks for.
     pub(super) fn settle(&mut self, kind: Kind) {
-        match self.ledger.settle(kind, self.words.as_ref()) {
+        let settled = self.ledger.settle(kind, self.words.as_ref());
+        self.note_settled(&settled);
+        match settled {
             Settled::Unasked | Settled::Reply => {}
             Settled::Changed(change) => self.session.confirm(*change),
             Settled::StreamBegins | Settled::Unexpected => self.lose_count(),

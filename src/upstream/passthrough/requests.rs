@@ -14,7 +14,7 @@ use crate::upstream::ledger::Owed;
 use crate::upstream::session::{self, Effect};
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
-    /// Counts requests, as far as they may be sent. The place for a near cache.
+    /// Counts requests, as far as they may be sent.
     pub(super) fn account(&mut self) -> bool {
         let mut moved = false;
         loop {
@@ -67,9 +67,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         }
         for at in 0..self.decoder.len() {
             let held = &self.requests.bytes()[self.ready..];
-            let effect = session::effect(&self.decoder.at(at, held));
+            let request = self.decoder.at(at, held);
+            let effect = session::effect(&request);
+            let is_write = self.is_guarded_write(&request, &effect);
             let end = self.decoder.end_of(at);
             self.owe(effect);
+            self.note_owed(is_write);
             let goes_on = self.gate == Gate::Open
                 && matches!(self.understood, Requests::Whole)
                 && self.ledger.len() < OWED_REPLIES_MAX;
@@ -105,6 +108,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         } else {
             self.understood = Requests::Long(FrameScanner::new());
             self.owe(effect);
+            self.note_owed(true);
         }
     }
 

@@ -1,0 +1,227 @@
+//! What the front does with a request, by its row in the command table.
+
+use std::sync::LazyLock;
+
+use crate::command::lookup::{self, LookupError};
+use crate::command::spec::{Command, Flags};
+use crate::command::table::{COMMAND_COUNT, COMMANDS};
+use crate::resp::Request;
+
+/// How a request is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// From the near cache: a read of one key.
+    Near,
+    /// The same of several, one by one: `MGET`.
+    NearEach,
+    /// Over the shared connection; it writes nothing.
+    Plain,
+    /// The same, and it writes the keys that it names.
+    Writes,
+    /// The same, and it may write keys that it does not name.
+    Unknown,
+    /// The same, and it writes all keys.
+    Sweeps,
+    /// By the front itself: the state of the client's session.
+    Session(Verb),
+    /// Over a connection of the client's own.
+    Private,
+}
+
+/// What a client says of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Hello,
+    Auth,
+    Select,
+    SetName,
+    GetName,
+    SetInfo,
+    Reset,
+    Quit,
+}
+
+/// The command of a request, if it is known, and how it is served.
+pub(super) fn classify(request: &Request<'_>) -> (Option<&'static Command>, Class) {
+    match lookup::resolve(request) {
+        Ok(command) => (Some(command), CLASSES[command.index()]),
+        Err(LookupError::UnknownCommand) => (None, Class::Unknown),
+        // Upstream may know more of them.
+        Err(LookupError::UnknownSubcommand) => (None, Class::Private),
+        // The error is upstream's to say.
+        Err(LookupError::WrongArity(command)) => match CLASSES[command.index()] {
+            Class::Private => (None, Class::Private),
+            Class::Unknown => (None, Class::Unknown),
+            Class::Near
+            | Class::NearEach
+            | Class::Plain
+            | Class::Writes
+            | Class::Sweeps
+            | Class::Session(_) => (None, Class::Plain),
+        },
+    }
+}
+
+static CLASSES: LazyLock<[Class; COMMAND_COUNT]> =
+    LazyLock::new(|| std::array::from_fn(|index| class_of(&COMMANDS[index])));
+
+fn class_of(command: &Command) -> Class {
+    if let Some(verb) = verb(command.name) {
+        return Class::Session(verb);
+    }
+    let flags = command.flags;
+    match command.name {
+        "mget" => return Class::NearEach,
+        "flushall" | "flushdb" => return Class::Sweeps,
+        "eval" | "evalsha" | "fcall" => return Class::Unknown,
+        // Reads that are no script of a read-only kind are told by their flags.
+        "eval_ro" | "evalsha_ro" | "fcall_ro" => return Class::Plain,
+        // It waits for another server, and for long.
+        "migrate" => return Class::Private,
+        _ => {}
+    }
+    // What scripts must not call is about a connection (WATCH) or keeps it waiting.
+    let is_bound = flags.contains(Flags::BLOCKING)
+        || flags.contains(Flags::ADMIN)
+        || flags.contains(Flags::NOSCRIPT);
+    let is_about_server = matches!(command.container_name(), "object" | "memory" | "debug");
+    if !is_keyless_plain(command) && (is_bound || is_about_server || !command.has_keys()) {
+        return Class::Private;
+    }
+    if flags.contains(Flags::WRITE) {
+        Class::Writes
+    } else if command.cacheable && command.has_one_key() {
+        Class::Near
+    } else {
+        Class::Plain
+    }
+}
+
+fn verb(name: &str) -> Option<Verb> {
+    Some(match name {
+        "hello" => Verb::Hello,
+        "auth" => Verb::Auth,
+        "select" => Verb::Select,
+        "client|setname" => Verb::SetName,
+        "client|getname" => Verb::GetName,
+        "client|setinfo" => Verb::SetInfo,
+        "reset" => Verb::Reset,
+        "quit" => Verb::Quit,
+        _ => return None,
+    })
+}
+
+/// Commands without keys that are about the data or the server, not about a connection, and that
+/// many may ask for over one.
+fn is_keyless_plain(command: &Command) -> bool {
+    match command.container_name() {
+        "command" | "pubsub" => true,
+        "script" => command.name != "script|debug",
+        "function" => true,
+        name => matches!(
+            name,
+            "ping"
+                | "echo"
+                | "time"
+                | "dbsize"
+                | "randomkey"
+                | "keys"
+                | "scan"
+                | "publish"
+                | "spublish"
+                | "lolwut"
+                | "lastsave"
+                // A server that is no cluster refuses them.
+                | "readonly"
+                | "readwrite"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(class: Class) -> Vec<&'static str> {
+        let commands = COMMANDS.iter().enumerate();
+        commands
+            .filter(|(index, command)| CLASSES[*index] == class && !command.is_container())
+            .map(|(_, command)| command.name)
+            .collect()
+    }
+
+    #[test]
+    fn every_command_of_a_connection_is_private() {
+        let private = named(Class::Private);
+        for name in [
+            "multi",
+            "exec",
+            "discard",
+            "watch",
+            "unwatch",
+            "subscribe",
+            "psubscribe",
+            "ssubscribe",
+            "unsubscribe",
+            "monitor",
+            "client|id",
+            "client|tracking",
+            "client|reply",
+            "client|kill",
+            "blpop",
+            "blmpop",
+            "bzpopmin",
+            "xread",
+            "xreadgroup",
+            "wait",
+            "config|set",
+            "info",
+            "object|freq",
+            "debug",
+            "swapdb",
+            "shutdown",
+            "psync",
+            "acl|whoami",
+            "latency|doctor",
+            "slowlog|get",
+            "asking",
+            "migrate",
+        ] {
+            assert!(private.contains(&name), "{name} is not");
+        }
+    }
+
+    #[test]
+    fn no_cached_command_writes_and_no_write_passes_unseen() {
+        for command in &COMMANDS {
+            let class = CLASSES[command.index()];
+            let is_write = command.flags.contains(Flags::WRITE);
+            match class {
+                Class::Near | Class::NearEach => assert!(command.cacheable && !is_write),
+                Class::Plain => assert!(!is_write, "{}", command.name),
+                Class::Writes | Class::Unknown | Class::Sweeps => {}
+                Class::Session(_) | Class::Private => {}
+            }
+        }
+        assert_eq!(named(Class::Sweeps), ["flushall", "flushdb"]);
+        assert_eq!(named(Class::Unknown), ["eval", "evalsha", "fcall"]);
+        assert_eq!(named(Class::NearEach), ["mget"]);
+    }
+
+    #[test]
+    fn what_needs_no_key_and_no_connection_is_shared() {
+        let plain = named(Class::Plain);
+        for name in [
+            "ping",
+            "echo",
+            "time",
+            "dbsize",
+            "scan",
+            "keys",
+            "publish",
+            "script|load",
+        ] {
+            assert!(plain.contains(&name), "{name} is not");
+        }
+    }
+}

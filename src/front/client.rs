@@ -1,0 +1,568 @@
+//! One client of the front, while it shares a connection.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::class::{Class, Verb, classify};
+use super::guard::VisitGuard;
+use super::outbox::Outbox;
+use super::pool::Pool;
+use super::session::{Said, Session, Then};
+use super::waiting::{Keys, Selected, Waiting};
+use super::{Front, passing, waiting};
+use crate::command::keys_of::for_each_key;
+use crate::command::spec::Command;
+use crate::instance::clients::{Client, Told};
+use crate::near::{Now, Why};
+use crate::resp::{Decoder, Request};
+use crate::upstream::buffer::Buffer;
+use crate::upstream::passthrough::{Ended, Visit};
+use crate::upstream::shared::{Coherence as _, Link};
+
+/// Requests that are looked at together.
+const BATCH_MAX: usize = 32;
+/// A longer request is a private connection's business: there it passes through in pieces.
+pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of requests held.
+const REQUESTS_BYTES_MAX: usize = REQUEST_BYTES_MAX + 128 * 1024;
+/// Replies owed to one client, and bytes of them that it has not taken: beyond either, no further
+/// request is looked at.
+const OWED_MAX: usize = 1024;
+const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Memory that an idle client's buffer may keep.
+const SPARE_BYTES_MAX: usize = 16 * 1024;
+
+/// How a client's time over the shared connection ended.
+pub(super) enum Left {
+    /// It is over.
+    Ended,
+    /// Its next request needs a connection of its own.
+    Private,
+}
+
+/// What is known of a request before it is served.
+#[derive(Clone, Copy)]
+struct Known {
+    command: Option<&'static Command>,
+    class: Class,
+    /// The hash of its only key, where it is looked up.
+    hash: u64,
+}
+
+/// Serves a client until its connection is over.
+pub async fn serve(
+    pool: Rc<Pool>,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    client: Arc<Client>,
+) {
+    let mut shared = Shared::new(&pool, &client);
+    let front = Arc::clone(&pool.front);
+    let guard = Arc::new(VisitGuard::new(&front));
+    let mut visit = Visit::default();
+    while let Left::Private = shared.run(&mut stream).await {
+        front.privates.fetch_add(1, Ordering::Relaxed);
+        visit.requests = std::mem::take(&mut shared.requests);
+        visit.session = std::mem::take(&mut shared.session.openings);
+        let guard = Arc::<VisitGuard>::clone(&guard);
+        let visiting = passing::visit(
+            &front.upstream,
+            &front.instance,
+            &mut stream,
+            &client,
+            &mut visit,
+            guard,
+        );
+        if Box::pin(visiting).await != Ended::Free {
+            return;
+        }
+        // What it has seen there must not be newer than what it will see here.
+        front.tracker.fence().await;
+        shared.requests = std::mem::take(&mut visit.requests);
+        let openings = std::mem::take(&mut visit.session);
+        shared.session.come_back(&front, &client, openings);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.pool.leave(self.client.id);
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) pool: Rc<Pool>,
+    pub(super) front: Arc<Front>,
+    pub(super) client: Arc<Client>,
+    pub(super) session: Session,
+    pub(super) outbox: Rc<Outbox>,
+    /// From the client.
+    pub(super) requests: Buffer,
+    decoder: Decoder,
+    /// For the client, in order.
+    pub(super) replies: Buffer,
+    unflushed: bool,
+    /// What is to be done when the reply that it depends on has come.
+    pending: Option<(Rc<Cell<Selected>>, Then)>,
+    wants_private: bool,
+    /// Nothing more is read from it.
+    is_ending: bool,
+    pub(super) arguments: Vec<u8>,
+}
+
+/// Whether a request was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Taken,
+    /// It was taken, and the next one must wait for what comes of it.
+    TakenAndWait,
+    /// It is to be looked at again when all replies owed have come.
+    Wait,
+    Private,
+    /// It was taken, and it is the last one.
+    End,
+}
+
+impl Shared {
+    pub(super) fn new(pool: &Rc<Pool>, client: &Arc<Client>) -> Self {
+        let front = Arc::clone(&pool.front);
+        Self {
+            pool: Rc::clone(pool),
+            session: Session::new(&front),
+            front,
+            client: Arc::clone(client),
+            outbox: pool.join(client.id),
+            requests: Buffer::default(),
+            decoder: Decoder::default(),
+            replies: Buffer::default(),
+            unflushed: false,
+            pending: None,
+            wants_private: false,
+            is_ending: false,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Serves the client until it leaves, or needs a connection of its own.
+    pub(super) async fn run(&mut self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Left {
+        self.wants_private = false;
+        poll_fn(|context| self.poll(context, stream)).await
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> Poll<Left> {
+        self.outbox.register(context);
+        loop {
+            let mut moved = self.take_requests();
+            match self.write(context, stream) {
+                Ok(wrote) => moved |= wrote,
+                Err(_) => return Poll::Ready(Left::Ended),
+            }
+            match self.read(context, stream) {
+                Ok(read) => moved |= read,
+                Err(_) => return Poll::Ready(Left::Ended),
+            }
+            let is_done = self.outbox.is_idle()
+                && self.replies.is_empty()
+                && !self.unflushed
+                && !self.outbox.has_ready();
+            if is_done && self.wants_private {
+                return Poll::Ready(Left::Private);
+            }
+            if is_done && self.is_ending && !moved {
+                return Poll::Ready(Left::Ended);
+            }
+            if !moved {
+                match self.client.poll_told(context) {
+                    Poll::Ready(Told::Close) => return Poll::Ready(Left::Ended),
+                    Poll::Ready(Told::Finish) if !self.is_ending => self.is_ending = true,
+                    Poll::Ready(Told::Quiet) => self.requests.relax(),
+                    Poll::Ready(Told::Pushes) => {
+                        let pushes = self.client.take_pushes();
+                        self.replies.extend(&pushes);
+                    }
+                    Poll::Ready(Told::Finish) | Poll::Pending => return Poll::Pending,
+                }
+            }
+        }
+    }
+
+    /// Writes what is in order. An error means that the client has gone.
+    fn write(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<bool> {
+        let mut moved = false;
+        loop {
+            if self.replies.is_empty() {
+                if !self.outbox.has_ready() {
+                    break;
+                }
+                let mut spare = std::mem::take(&mut self.replies).into_room();
+                if spare.capacity() > SPARE_BYTES_MAX {
+                    spare = Vec::new();
+                }
+                self.replies = Buffer::of(self.outbox.take(spare));
+            }
+            let len = self.replies.len();
+            match self.replies.poll_drain(context, stream, len) {
+                Poll::Pending => {
+                    if self.is_over_output_limit() {
+                        return Err(io::ErrorKind::OutOfMemory.into());
+                    }
+                    return Ok(moved);
+                }
+                Poll::Ready(Ok(written)) => {
+                    let thread = &self.front.instance.metrics.threads[self.pool.thread];
+                    thread.writes.add(1);
+                    thread.bytes_out.add(written as u64);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+            self.unflushed = true;
+            moved = true;
+        }
+        if self.unflushed
+            && let Poll::Ready(flushed) = Pin::new(stream).poll_flush(context)
+        {
+            flushed?;
+            self.unflushed = false;
+        }
+        Ok(moved)
+    }
+
+    fn is_over_output_limit(&self) -> bool {
+        let hard = self
+            .front
+            .instance
+            .config()
+            .client_output_buffer_limit
+            .normal
+            .hard_bytes;
+        hard > 0 && (self.outbox.bytes() + self.replies.len()) as u64 > hard
+    }
+
+    /// Reads from the client, if there is room. An error means that it has gone.
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> io::Result<bool> {
+        if self.is_ending
+            || self.wants_private
+            || self.requests.len() >= REQUESTS_BYTES_MAX
+            || self.is_full()
+        {
+            return Ok(false);
+        }
+        match self.requests.poll_fill(context, stream, REQUESTS_BYTES_MAX) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(read) => {
+                let read = read?;
+                self.is_ending = read == 0;
+                let thread = &self.front.instance.metrics.threads[self.pool.thread];
+                thread.reads.add(1);
+                thread.bytes_in.add(read as u64);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether so much is owed to it that no more is taken.
+    fn is_full(&self) -> bool {
+        self.outbox.owed() >= OWED_MAX || self.outbox.bytes() + self.replies.len() >= HELD_BYTES_MAX
+    }
+
+    /// Takes what is complete of the requests. True if something was done.
+    fn take_requests(&mut self) -> bool {
+        if self.wants_private || self.is_full() || !self.settle_pending() {
+            return false;
+        }
+        let requests = std::mem::take(&mut self.requests);
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let limits = self.session.limits(&self.front);
+        let decoded = decoder.decode(requests.bytes(), BATCH_MAX, &limits);
+        let count = decoder.len();
+        let taken = self.take_batch(&decoder, requests.bytes());
+        self.requests = requests;
+        if count == 0 {
+            let held = self.requests.len();
+            if decoded.is_ok() && held + decoder.wanted(self.requests.bytes()) > REQUEST_BYTES_MAX {
+                self.wants_private = true;
+                self.decoder = Decoder::default();
+                return true;
+            }
+        }
+        if taken == count {
+            let consumed = decoder.consume();
+            self.requests.consume(consumed);
+            self.decoder = decoder;
+            if let Err(error) = decoded {
+                let mut reply = b"-".to_vec();
+                reply.extend_from_slice(&error.reply_text());
+                reply.extend_from_slice(b"\r\n");
+                self.outbox.say(&reply);
+                self.end();
+                return true;
+            }
+            if self.is_ending && count == 0 {
+                self.requests.consume(self.requests.len());
+            }
+            return count > 0 || consumed > 0;
+        }
+        if taken > 0 {
+            self.requests.consume(decoder.end_of(taken - 1));
+        }
+        // What was not taken is decoded again.
+        taken > 0 || self.wants_private
+    }
+
+    fn end(&mut self) {
+        self.is_ending = true;
+        self.requests.consume(self.requests.len());
+        self.decoder = Decoder::default();
+    }
+
+    /// Does what had to wait for a reply. False if it has not come.
+    fn settle_pending(&mut self) -> bool {
+        let Some((selected, _)) = &self.pending else {
+            return true;
+        };
+        if !self.outbox.is_idle() {
+            return false;
+        }
+        let succeeded = selected.get() == Selected::Yes;
+        if let Some((_, then)) = self.pending.take()
+            && succeeded
+        {
+            self.session.apply(&self.front, &self.client, then);
+        }
+        true
+    }
+
+    /// Serves decoded requests, as many as can be; returns how many were taken.
+    fn take_batch(&mut self, decoder: &Decoder, bytes: &[u8]) -> usize {
+        let count = decoder.len();
+        if count == 0 {
+            return 0;
+        }
+        let store = &self.front.instance.store;
+        let mut known = [Known {
+            command: None,
+            class: Class::Private,
+            hash: 0,
+        }; BATCH_MAX];
+        for (at, known) in known.iter_mut().enumerate().take(count) {
+            let request = decoder.at(at, bytes);
+            let (command, class) = classify(&request);
+            let hash = if class == Class::Near {
+                store.hash(request.argument(1))
+            } else {
+                0
+            };
+            *known = Known {
+                command,
+                class,
+                hash,
+            };
+        }
+        if count > 1 {
+            self.announce(&known[..count]);
+        }
+        let now = self.front.now();
+        let mut taken = 0;
+        let mut start = 0;
+        for (at, known) in known.iter().enumerate().take(count) {
+            let request = decoder.at(at, bytes);
+            let end = decoder.end_of(at);
+            let flow = self.take(&request, &bytes[start..end], *known, now);
+            match flow {
+                Flow::Wait => break,
+                Flow::Private => {
+                    self.wants_private = true;
+                    break;
+                }
+                Flow::Taken | Flow::TakenAndWait | Flow::End => taken += 1,
+            }
+            start = end;
+            if flow == Flow::End {
+                self.is_ending = true;
+            }
+            if flow != Flow::Taken || self.is_full() {
+                break;
+            }
+        }
+        let metrics = &self.front.instance.metrics;
+        metrics.threads[self.pool.thread].requests.add(taken as u64);
+        self.publish(known[count - 1].command, now);
+        taken
+    }
+
+    fn announce(&self, known: &[Known]) {
+        let store = &self.front.instance.store;
+        let Some(db) = self.near_database() else {
+            return;
+        };
+        let hashes = || {
+            let near = known.iter().filter(|known| known.class == Class::Near);
+            near.map(|known| known.hash)
+        };
+        for hash in hashes() {
+            store.announce(db, hash);
+        }
+        for hash in hashes() {
+            store.announce_item(db, hash);
+        }
+    }
+
+    /// What others see of the client.
+    fn publish(&self, last: Option<&'static Command>, now: Now) {
+        let doing = &self.client.doing;
+        let _ = now;
+        doing
+            .active_ms
+            .store(self.front.instance.uptime_ms(), Ordering::Relaxed);
+        if let Some(last) = last {
+            doing.command.store(last.index() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The database as the near cache numbers it, if it keeps copies of that one.
+    pub(super) fn near_database(&self) -> Option<u16> {
+        let db = u16::try_from(self.session.database).ok()?;
+        (db < self.front.instance.store.databases()).then_some(db)
+    }
+
+    fn take(&mut self, request: &Request<'_>, raw: &[u8], known: Known, now: Now) -> Flow {
+        if self.front.tracker.is_locked_out() && known.class != Class::Session(Verb::Quit) {
+            return Flow::Private;
+        }
+        if !self.session.may(known.class) {
+            self.outbox.say(b"-NOAUTH Authentication required.\r\n");
+            return Flow::Taken;
+        }
+        match (known.class, known.command) {
+            (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
+            (Class::NearEach, Some(_)) => self.near_each(request, raw, now),
+            (Class::Writes, Some(command)) => {
+                let keys = self.begin_write(Some(command), request);
+                let place = self.expect();
+                let pool = Rc::clone(&self.pool);
+                self.send(raw, Waiting::Writes(pool, place, keys));
+            }
+            (Class::Unknown, command) => {
+                let keys = self.begin_write(command, request);
+                let place = self.expect();
+                let pool = Rc::clone(&self.pool);
+                self.send(raw, Waiting::Unknown(pool, place, keys, Vec::new()));
+            }
+            (Class::Sweeps, _) => {
+                self.front.flush();
+                self.outbox.begin_write();
+                let place = self.expect();
+                self.send(raw, Waiting::Sweeps(Rc::clone(&self.pool), place));
+            }
+            (Class::Session(verb), _) => {
+                if !self.outbox.is_idle() {
+                    return Flow::Wait;
+                }
+                return self.say(verb, request, raw);
+            }
+            (Class::Private, _) => return Flow::Private,
+            (Class::Plain | Class::Near | Class::NearEach | Class::Writes, _) => self.plain(raw),
+        }
+        Flow::Taken
+    }
+
+    pub(super) fn plain(&mut self, raw: &[u8]) {
+        let place = self.expect();
+        self.send(raw, Waiting::Plain(place));
+    }
+
+    pub(super) fn expect(&self) -> waiting::Place {
+        waiting::Place {
+            at: self.outbox.expect(),
+            outbox: Rc::clone(&self.outbox),
+        }
+    }
+
+    pub(super) fn link(&self) -> &Rc<Link<Waiting>> {
+        self.pool.link(self.session.protocol, self.client.id)
+    }
+
+    pub(super) fn send(&self, raw: &[u8], waiting: Waiting) {
+        self.link().send(self.session.database, raw, waiting);
+    }
+
+    /// A write begins: voids what it will write, of what is known of that.
+    fn begin_write(&self, command: Option<&Command>, request: &Request<'_>) -> Keys {
+        let mut keys = Keys(Vec::new());
+        if let Some(command) = command {
+            for_each_key(command, request, |at| {
+                keys.0.push(request.argument(at).into());
+            });
+        }
+        for key in &keys.0 {
+            self.front.void(key, Why::WriteStart);
+        }
+        self.outbox.begin_write();
+        keys
+    }
+
+    /// What a client says of its connection.
+    fn say(&mut self, verb: Verb, request: &Request<'_>, raw: &[u8]) -> Flow {
+        match self.session.say(&self.front, &self.client, verb, request) {
+            Said::Answer(reply) => {
+                self.outbox.say(&reply);
+                Flow::Taken
+            }
+            Said::Ask { request, then } => {
+                let selected = Rc::new(Cell::new(Selected::Unknown));
+                let waiting = Waiting::Select(self.expect(), Rc::clone(&selected));
+                let link = match then {
+                    Then::Hello { protocol, .. } => self.pool.link(protocol, self.client.id),
+                    Then::Select(_) => self.link(),
+                };
+                let bytes = request.as_deref().unwrap_or(raw);
+                if matches!(then, Then::Select(_)) {
+                    link.send_select(bytes, waiting);
+                } else {
+                    link.send(self.session.database, bytes, waiting);
+                }
+                self.pending = Some((selected, then));
+                Flow::TakenAndWait
+            }
+            Said::Plain => {
+                self.plain(raw);
+                Flow::Taken
+            }
+            Said::Private => Flow::Private,
+            Said::Goodbye => {
+                self.outbox.say(b"+OK\r\n");
+                Flow::End
+            }
+        }
+    }
+}
+
+/// A request in its wire form.
+pub(super) fn request_of(words: &[&[u8]]) -> Vec<u8> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        request.extend_from_slice(word);
+        request.extend_from_slice(b"\r\n");
+    }
+    request
+}

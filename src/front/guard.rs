@@ -1,0 +1,70 @@
+//! What a client on a private connection may change, and when it may come back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Front;
+use super::class::{Class, classify};
+use crate::command::spec::Flags;
+use crate::config::ClientIdentity;
+use crate::resp::Request;
+use crate::upstream::passthrough::Guard;
+use crate::upstream::session::Session;
+use crate::upstream::shared::Coherence as _;
+
+/// The guard of one client.
+pub(super) struct VisitGuard {
+    front: Arc<Front>,
+    /// All keys may have changed since the last fence, without a word from upstream.
+    sweeps: AtomicBool,
+}
+
+impl VisitGuard {
+    pub(super) fn new(front: &Arc<Front>) -> Self {
+        Self {
+            front: Arc::clone(front),
+            sweeps: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Guard for VisitGuard {
+    fn is_write(&self, request: &Request<'_>) -> bool {
+        let (command, class) = classify(request);
+        let Some(command) = command else {
+            return class != Class::Plain;
+        };
+        // Upstream does not tell what SWAPDB changes.
+        if command.name == "swapdb" {
+            self.sweeps.store(true, Ordering::Relaxed);
+            self.front.flush();
+        }
+        match class {
+            Class::Near | Class::NearEach | Class::Plain | Class::Session(_) => false,
+            Class::Writes | Class::Unknown | Class::Sweeps => true,
+            Class::Private => {
+                command.flags.contains(Flags::WRITE)
+                    || command.flags.contains(Flags::ADMIN)
+                    || command.name == "exec"
+            }
+        }
+    }
+
+    fn lets_go(&self, session: &Session) -> bool {
+        let identity = self.front.instance.config().client_identity;
+        let is_known = identity == ClientIdentity::Front || !session.told().is_other_user;
+        is_known && !self.front.tracker.is_locked_out()
+    }
+
+    fn fence(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let front = Arc::clone(&self.front);
+        let sweeps = self.sweeps.swap(false, Ordering::Relaxed);
+        Box::pin(async move {
+            if sweeps {
+                front.flush();
+            }
+            front.tracker.fence().await;
+        })
+    }
+}

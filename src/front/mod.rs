@@ -1,0 +1,267 @@
+//! The front: any Redis client before its Redis, with a near cache in between.
+//!
+//! A client is served in one of two ways, and changes between them as its requests ask for it:
+//!
+//! - *shared* (`client.rs`): what it reads is looked up in the near cache; what is not there, and
+//!   every plain command, goes over a connection that it shares with others. What a connection is
+//!   told by a handshake (`HELLO`, `SELECT`, `CLIENT SETNAME` …) is known here and costs upstream
+//!   nothing.
+//! - *private*: what concerns the connection itself, blocks, or belongs together (`MULTI`,
+//!   `WATCH`, subscriptions, `CLIENT ID` …) needs a connection of the client's own: then the client
+//!   is passed through ([`upstream::passthrough`](crate::upstream::passthrough)), until nothing
+//!   binds it to that connection any more.
+//!
+//! What keeps it coherent:
+//!
+//! - A read's flight is registered before its request is sent. A message that the key has changed,
+//!   a write that begins or ends here, a lost connection: each voids it, and it is not stored.
+//! - A client's requests go over one connection, in its order. A read behind a write of unknown
+//!   keys joins no flight of others.
+//! - A reply to what may have written unknown keys, and a client's return from its private
+//!   connection, wait for a fence: all that changed before is voided by then.
+
+mod class;
+mod client;
+mod guard;
+mod outbox;
+mod passing;
+mod pool;
+mod reads;
+mod session;
+mod waiting;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::config::UpstreamTracking;
+use crate::instance::Instance;
+use crate::near::{self, Near, Now, Why};
+use crate::upstream::Upstream;
+use crate::upstream::shared::{Coherence, Rung, Slot, Tracker};
+
+pub use client::serve;
+pub use passing::pass_through;
+pub use pool::Pool;
+
+/// Who waits for a flight: a place in some client's replies.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// The client's I/O thread.
+    thread: u16,
+    /// Which part of the reply, of those that are put together; else [`WHOLE`].
+    part: u32,
+    client: u64,
+    /// The reply's number.
+    at: u64,
+}
+
+/// A reply that is not one of several parts.
+const WHOLE: u32 = u32::MAX;
+
+/// A reply for seats on another thread.
+struct Parcel {
+    seats: Vec<Seat>,
+    reply: Arc<[u8]>,
+}
+
+/// What all threads share of the front.
+pub struct Front {
+    /// Copies of upstream's values.
+    pub near: Near<Seat>,
+    /// Tells what changes.
+    pub tracker: Arc<Tracker>,
+    /// The Redis behind.
+    pub upstream: Arc<Upstream>,
+    instance: Arc<Instance>,
+    mailboxes: Vec<mpsc::UnboundedSender<Parcel>>,
+    /// Databases that upstream is known to have.
+    databases: Mutex<Vec<u32>>,
+    /// When the clock of the near cache began.
+    began: Instant,
+    /// Clients that were given a private connection, ever.
+    pub privates: AtomicU64,
+}
+
+/// The end of what is sent to one I/O thread.
+pub struct Mailbox(mpsc::UnboundedReceiver<Parcel>);
+
+impl Front {
+    /// The front of this upstream, and a mailbox for each of its threads. The tracker's thread is
+    /// running.
+    ///
+    /// # Errors
+    /// When that thread cannot be made.
+    pub fn start(
+        instance: &Arc<Instance>,
+        upstream: &Arc<Upstream>,
+    ) -> io::Result<(Arc<Self>, Vec<Mailbox>)> {
+        let config = instance.config();
+        let (mailboxes, receivers) = (0..config.io_threads)
+            .map(|_| {
+                // Bounded by what each client may be owed.
+                let (sender, receiver) = mpsc::unbounded_channel();
+                (sender, Mailbox(receiver))
+            })
+            .unzip();
+        let best = match config.upstream_tracking {
+            UpstreamTracking::Auto => Rung::Redirect,
+            UpstreamTracking::Broadcast => Rung::Broadcast,
+            UpstreamTracking::None => Rung::TtlOnly,
+        };
+        let front = Arc::new(Self {
+            near: Near::new(&near::Options {
+                stripes: STRIPES,
+                near_ttl_ms: 0,
+                stale_ms: 0,
+                value_bytes_max: 0,
+            }),
+            tracker: Arc::new(Tracker::new(best)),
+            upstream: Arc::clone(upstream),
+            instance: Arc::clone(instance),
+            mailboxes,
+            databases: Mutex::default(),
+            began: clock::now(),
+            privates: AtomicU64::new(0),
+        });
+        front.follow_settings();
+        let tracking = Arc::clone(&front);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("corral-tracker".to_owned())
+            .spawn(move || runtime.block_on(tracking.track()))?;
+        Ok((front, receivers))
+    }
+
+    /// Follows what changes upstream until the server stops.
+    async fn track(self: Arc<Self>) {
+        let stopping = Arc::clone(&self.instance);
+        let coherence: Arc<dyn Coherence> = Arc::<Self>::clone(&self);
+        let tracker = Arc::clone(&self.tracker);
+        let bound = || self.bound();
+        tokio::select! {
+            () = tracker.run(Arc::clone(&self.upstream), coherence, bound) => {}
+            () = self.look_after() => {}
+            () = stopping.stopping.wait() => {}
+        }
+    }
+
+    /// What is done now and then: settings taken up, memory of void copies given back.
+    async fn look_after(&self) {
+        loop {
+            self.follow_settings();
+            let is_done = self.near.reclaim(&self.instance.store, self.now());
+            let pause = if is_done {
+                LOOK_AFTER_EVERY
+            } else {
+                SLICE_EVERY
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn follow_settings(&self) {
+        let config = self.instance.config();
+        let settings = &self.near.settings;
+        let mut ttl = config.near_ttl;
+        if self.tracker.rung() == Rung::TtlOnly {
+            ttl = ttl.min(config.staleness_bound);
+            // Nothing will be told, so there is nothing to wait for.
+            self.near.channels.heard(near::Slot::TRACKER, u64::MAX);
+        }
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        settings.near_ttl_ms.store(ms(ttl), Ordering::Relaxed);
+        let stale = ms(config.stale_if_error);
+        settings.stale_ms.store(stale, Ordering::Relaxed);
+        let bytes = usize::try_from(config.near_max_value).unwrap_or(usize::MAX);
+        settings.value_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Shared connections for each protocol on each thread.
+    fn links_per_thread(&self) -> usize {
+        let (threads, wanted) = (
+            self.mailboxes.len(),
+            self.instance.config().upstream_connections,
+        );
+        let most = (usize::from(near::CHANNELS_MAX) - 1) / (2 * threads);
+        wanted.div_ceil(threads).clamp(1, most)
+    }
+
+    /// A moment, as the near cache has it.
+    fn now(&self) -> Now {
+        Now {
+            unix_ms: clock::unix_ms(),
+            mono_ns: self.nanos(clock::now()),
+        }
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// `staleness-bound`
+    fn bound(&self) -> Duration {
+        self.instance.config().staleness_bound
+    }
+
+    /// Whether upstream is known to have this database.
+    fn has_database(&self, database: u32) -> bool {
+        database == self.upstream.url.database || self.databases.lock().contains(&database)
+    }
+
+    fn note_database(&self, database: u32) {
+        let mut databases = self.databases.lock();
+        if !databases.contains(&database) && databases.len() < DATABASES_NOTED_MAX {
+            databases.push(database);
+        }
+    }
+
+    fn void(&self, key: &[u8], why: Why) {
+        self.near.void(&self.instance.store, key, why);
+    }
+}
+
+/// Locks on the flights.
+const STRIPES: usize = 256;
+/// How often settings are looked at.
+const LOOK_AFTER_EVERY: Duration = Duration::from_millis(100);
+/// How often a slice of void copies is given back.
+const SLICE_EVERY: Duration = Duration::from_millis(2);
+/// Databases remembered at most; others are asked for again.
+const DATABASES_NOTED_MAX: usize = 1024;
+
+impl Coherence for Front {
+    fn generation(&self, slot: Slot) -> u32 {
+        self.near.channels.generation(channel(slot))
+    }
+
+    fn lose(&self, slot: Slot) {
+        self.near.channels.lose(channel(slot));
+    }
+
+    fn heard(&self, slot: Slot, sent: Instant) {
+        let until = self.nanos(sent + self.bound());
+        self.near.channels.heard(channel(slot), until);
+    }
+
+    fn invalidate(&self, key: &[u8]) {
+        self.void(key, Why::Push);
+    }
+
+    fn flush(&self) {
+        self.near.void_all(&self.instance.store, self.now());
+    }
+}
+
+/// A shared connection as the near cache numbers it.
+fn channel(slot: Slot) -> near::Slot {
+    near::Slot::new(slot.0).expect("there are no more connections than channels")
+}

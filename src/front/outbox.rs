@@ -1,0 +1,277 @@
+//! A client's replies, in the order of its requests, whenever they come.
+//!
+//! Each request that is not answered at once takes a place. The reply to the oldest one goes out
+//! as it comes in; replies to later ones wait behind it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+/// A client's replies.
+#[derive(Default)]
+pub(super) struct Outbox {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// In order, to be written.
+    ready: Vec<u8>,
+    places: VecDeque<Place>,
+    /// The number of the first place.
+    first: u64,
+    /// Bytes in places.
+    held: usize,
+    /// Requests under way that write.
+    writes: usize,
+    waker: Option<Waker>,
+    /// Nobody takes replies any more.
+    is_closed: bool,
+}
+
+enum Place {
+    /// What came so far.
+    Open(Vec<u8>),
+    Done(Vec<u8>),
+    /// An array that is put together.
+    Parts(Parts),
+}
+
+/// An array that is put together.
+pub(super) struct Parts {
+    /// Those that are still to come are `None`.
+    pub(super) parts: Vec<Option<Box<[u8]>>>,
+    /// What stands for an element that is no string.
+    pub(super) null: &'static [u8],
+    missing: usize,
+    /// Why there will be no array.
+    error: Option<Box<[u8]>>,
+}
+
+impl Parts {
+    pub(super) fn new(parts: Vec<Option<Box<[u8]>>>, null: &'static [u8]) -> Self {
+        Self {
+            missing: parts.iter().filter(|part| part.is_none()).count(),
+            parts,
+            null,
+            error: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.parts.iter().flatten().map(|part| part.len()).sum()
+    }
+
+    fn put(&mut self, part: usize, reply: &[u8]) {
+        let Some(place @ None) = self.parts.get_mut(part) else {
+            return;
+        };
+        self.missing -= 1;
+        if reply.starts_with(b"-WRONGTYPE") {
+            *place = Some(self.null.into());
+        } else if reply.starts_with(b"-") {
+            *place = Some(Box::default());
+            self.error = Some(reply.into());
+        } else {
+            *place = Some(reply.into());
+        }
+    }
+
+    pub(super) fn write(&self, reply: &mut Vec<u8>) {
+        if let Some(error) = &self.error {
+            reply.extend_from_slice(error);
+            return;
+        }
+        reply.extend_from_slice(format!("*{}\r\n", self.parts.len()).as_bytes());
+        for part in self.parts.iter().flatten() {
+            reply.extend_from_slice(part);
+        }
+    }
+}
+
+impl Outbox {
+    /// Takes a place for the reply to the next request.
+    pub(super) fn expect(&self) -> u64 {
+        self.push(Place::Open(Vec::new()))
+    }
+
+    /// The same for an array of which some parts are there.
+    pub(super) fn expect_parts(&self, parts: Parts) -> u64 {
+        self.inner.borrow_mut().held += parts.bytes();
+        self.push(Place::Parts(parts))
+    }
+
+    fn push(&self, place: Place) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        inner.places.push_back(place);
+        inner.first + inner.places.len() as u64 - 1
+    }
+
+    /// Answers the next request at once. `write` appends the reply, or returns false.
+    pub(super) fn answer<R>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), R>,
+    ) -> Result<(), R> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.places.is_empty() {
+            return write(&mut inner.ready);
+        }
+        let mut reply = Vec::new();
+        write(&mut reply)?;
+        inner.held += reply.len();
+        inner.places.push_back(Place::Done(reply));
+        Ok(())
+    }
+
+    /// Answers the next request with these bytes.
+    pub(super) fn say(&self, reply: &[u8]) {
+        let said: Result<(), ()> = self.answer(|ready| {
+            ready.extend_from_slice(reply);
+            Ok(())
+        });
+        debug_assert!(said.is_ok(), "nothing here fails");
+    }
+
+    /// The next bytes of the reply at a place; `ended` with the last of them.
+    pub(super) fn put(&self, at: u64, bytes: &[u8], ended: bool) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(index) = inner.index(at) else { return };
+        if index == 0 {
+            inner.ready.extend_from_slice(bytes);
+            if ended {
+                inner.places.pop_front();
+                inner.first += 1;
+                inner.advance();
+            }
+        } else if let Place::Open(reply) = &mut inner.places[index] {
+            reply.extend_from_slice(bytes);
+            if ended {
+                let reply = std::mem::take(reply);
+                inner.places[index] = Place::Done(reply);
+            }
+            inner.held += bytes.len();
+        }
+        inner.wake();
+    }
+
+    /// One part of the array at a place.
+    pub(super) fn put_part(&self, at: u64, part: usize, bytes: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(index) = inner.index(at) else { return };
+        if let Place::Parts(parts) = &mut inner.places[index] {
+            let before = parts.bytes();
+            parts.put(part, bytes);
+            let more = parts.bytes() - before;
+            inner.held += more;
+            if index == 0 {
+                inner.advance();
+                inner.wake();
+            }
+        }
+    }
+
+    /// A request that writes is under way.
+    pub(super) fn begin_write(&self) {
+        self.inner.borrow_mut().writes += 1;
+    }
+
+    /// It has ended.
+    pub(super) fn end_write(&self) {
+        self.inner.borrow_mut().writes -= 1;
+    }
+
+    /// Whether such a request is under way.
+    pub(super) fn has_writes(&self) -> bool {
+        self.inner.borrow().writes > 0
+    }
+
+    /// Whether no reply is owed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inner.borrow().places.is_empty()
+    }
+
+    /// Replies owed.
+    pub(super) fn owed(&self) -> usize {
+        self.inner.borrow().places.len()
+    }
+
+    /// Bytes that wait, to be written or for others before them.
+    pub(super) fn bytes(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.ready.len() + inner.held
+    }
+
+    /// Takes what is ready to be written, and leaves an empty buffer.
+    pub(super) fn take(&self, spare: Vec<u8>) -> Vec<u8> {
+        debug_assert!(spare.is_empty(), "it would be written twice");
+        std::mem::replace(&mut self.inner.borrow_mut().ready, spare)
+    }
+
+    /// Whether something is ready to be written.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.inner.borrow().ready.is_empty()
+    }
+
+    /// Who is to be woken by the next reply.
+    pub(super) fn register(&self, context: &Context<'_>) {
+        let mut inner = self.inner.borrow_mut();
+        match &inner.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => inner.waker = Some(context.waker().clone()),
+        }
+    }
+
+    /// The client has gone: what still comes is thrown away.
+    pub(super) fn close(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.is_closed = true;
+        inner.ready = Vec::new();
+        inner.first += inner.places.len() as u64;
+        inner.places.clear();
+        inner.waker = None;
+    }
+}
+
+impl Inner {
+    /// Where a place is, if it is still there.
+    fn index(&self, at: u64) -> Option<usize> {
+        if self.is_closed {
+            return None;
+        }
+        let index = usize::try_from(at.checked_sub(self.first)?).ok()?;
+        (index < self.places.len()).then_some(index)
+    }
+
+    /// Moves what is in order to what is ready.
+    fn advance(&mut self) {
+        while let Some(place) = self.places.front_mut() {
+            match place {
+                Place::Done(reply) => {
+                    self.ready.extend_from_slice(reply);
+                    self.held -= reply.len();
+                }
+                Place::Parts(parts) if parts.missing == 0 => {
+                    self.held -= parts.bytes();
+                    parts.write(&mut self.ready);
+                }
+                Place::Open(reply) => {
+                    // From here on it goes out as it comes in.
+                    self.held -= reply.len();
+                    self.ready.append(reply);
+                    return;
+                }
+                Place::Parts(_) => return,
+            }
+            self.places.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn wake(&mut self) {
+        if !self.ready.is_empty()
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A client that is passed through, until it ends, or the server tells it to.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::instance::Instance;
+use crate::instance::clients::Client;
+use crate::upstream::Upstream;
+use crate::upstream::passthrough::{self, Ended, Guard, Stop, Visit};
+
+/// Serves a client by its own connection to the upstream, until it ends or is told to.
+pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
+    upstream: &Arc<Upstream>,
+    instance: &Instance,
+    stream: C,
+    client: &Client,
+) {
+    until_told(instance, client, |stopped| {
+        passthrough::run(stream, Vec::new(), Arc::clone(upstream), stopped)
+    })
+    .await;
+}
+
+/// Serves a client by a connection of its own for as long as it must have one.
+pub(super) async fn visit<C: AsyncRead + AsyncWrite + Unpin>(
+    upstream: &Arc<Upstream>,
+    instance: &Instance,
+    stream: C,
+    client: &Client,
+    visit: &mut Visit,
+    guard: Arc<dyn Guard>,
+) -> Ended {
+    until_told(instance, client, |stopped| {
+        passthrough::visit(stream, visit, Arc::clone(upstream), guard, stopped)
+    })
+    .await
+}
+
+/// Serves a client until it ends; it ends sooner when it is told to.
+async fn until_told<F: Future<Output = Ended>>(
+    instance: &Instance,
+    client: &Client,
+    serve: impl FnOnce(watch::Receiver<Stop>) -> F,
+) -> Ended {
+    let (stop, stopped) = watch::channel(Stop::No);
+    let passing = serve(stopped);
+    tokio::pin!(passing);
+    let told = async {
+        client.finishing().await;
+        let by = clock::now() + instance.config().shutdown_timeout;
+        let _ = stop.send(Stop::Drain { by });
+        client.closed().await;
+        let _ = stop.send(Stop::Now);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = &mut passing => ended,
+        () = told => Ended::Stopped,
+    }
+}

@@ -1,0 +1,98 @@
+//! One I/O thread's shared connections, and its clients.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use super::waiting::Waiting;
+use super::{Front, Mailbox, Parcel};
+use crate::resp::Protocol;
+use crate::upstream::shared::{Link, Slot};
+
+/// What one I/O thread has of the front.
+pub struct Pool {
+    /// What all threads have.
+    pub(super) front: Arc<Front>,
+    pub(super) thread: usize,
+    resp2: Vec<Rc<Link<Waiting>>>,
+    resp3: Vec<Rc<Link<Waiting>>>,
+    outboxes: RefCell<HashMap<u64, Rc<Outbox>>>,
+}
+
+impl Pool {
+    /// Opens this thread's connections, in tasks of the present `LocalSet`.
+    #[must_use]
+    pub fn start(front: &Arc<Front>, thread: usize, mailbox: Mailbox) -> Rc<Self> {
+        let Mailbox(mut mailbox) = mailbox;
+        let each = front.links_per_thread();
+        let links = |protocol: Protocol, first: usize| -> Vec<_> {
+            let database = front.upstream.url.database;
+            let slot = |at| Slot(u16::try_from(first + at).unwrap_or(u16::MAX));
+            (0..each)
+                .map(|at| Rc::new(Link::new(slot(at), protocol, database)))
+                .collect()
+        };
+        // The tracker is number 0.
+        let first = 1 + thread * 2 * each;
+        let pool = Rc::new(Self {
+            front: Arc::clone(front),
+            thread,
+            resp2: links(Protocol::Resp2, first),
+            resp3: links(Protocol::Resp3, first + each),
+            outboxes: RefCell::default(),
+        });
+        for (links, at_once) in [(&pool.resp2, true), (&pool.resp3, false)] {
+            for link in links {
+                let (link, front) = (Rc::clone(link), Arc::clone(front));
+                tokio::task::spawn_local(async move {
+                    let bound = || front.bound();
+                    let (upstream, tracker) = (&front.upstream, &front.tracker);
+                    link.run(at_once, upstream, tracker, front.as_ref(), bound)
+                        .await;
+                });
+            }
+        }
+        let receiving = Rc::clone(&pool);
+        tokio::task::spawn_local(async move {
+            while let Some(Parcel { seats, reply }) = mailbox.recv().await {
+                for seat in seats {
+                    receiving.hand_over(seat, &reply);
+                }
+            }
+        });
+        pool
+    }
+
+    /// The connection of a client: always the same, so that its order holds.
+    pub(super) fn link(&self, protocol: Protocol, client: u64) -> &Rc<Link<Waiting>> {
+        let links = match protocol {
+            Protocol::Resp2 => &self.resp2,
+            Protocol::Resp3 => &self.resp3,
+        };
+        let threads = self.front.mailboxes.len() as u64;
+        let at = (client / threads) % links.len() as u64;
+        &links[usize::try_from(at).unwrap_or(0)]
+    }
+
+    /// Takes a client in; it must leave again.
+    pub(super) fn join(&self, client: u64) -> Rc<Outbox> {
+        let outbox = Rc::new(Outbox::default());
+        self.outboxes
+            .borrow_mut()
+            .insert(client, Rc::clone(&outbox));
+        outbox
+    }
+
+    /// A client has gone.
+    pub(super) fn leave(&self, client: u64) {
+        if let Some(outbox) = self.outboxes.borrow_mut().remove(&client) {
+            outbox.close();
+        }
+    }
+
+    pub(super) fn outbox(&self, client: u64) -> Option<Rc<Outbox>> {
+        self.outboxes.borrow().get(&client).cloned()
+    }
+}

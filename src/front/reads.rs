@@ -1,0 +1,161 @@
+//! Reads that may be answered from the near cache: looked up, joined, or led.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::client::{Shared, request_of};
+use super::outbox::Parts;
+use super::waiting::{Reading, Waiting};
+use super::{Seat, WHOLE, channel};
+use crate::command::lookup;
+use crate::command::spec::Command;
+use crate::near::{Entered, Line, Now, Place, Token};
+use crate::resp::{Protocol, Request};
+use crate::store::Key;
+use crate::upstream::shared::{Coherence as _, Link, TRACKER};
+
+/// More missing keys of one `MGET` are asked for by one `MGET`.
+const EACH_MAX: usize = 64;
+
+impl Shared {
+    /// A read of one key.
+    pub(super) fn near(
+        &mut self,
+        request: &Request<'_>,
+        raw: &[u8],
+        command: &Command,
+        hash: u64,
+        now: Now,
+    ) {
+        let (Some(db), true) = (self.near_database(), self.session.is_near) else {
+            return self.plain(raw);
+        };
+        let mut arguments = std::mem::take(&mut self.arguments);
+        arguments.clear();
+        for argument in request.iter_from(2) {
+            arguments.extend_from_slice(&(argument.len() as u64).to_le_bytes());
+            arguments.extend_from_slice(argument);
+        }
+        let key = Key {
+            bytes: request.argument(1),
+            hash,
+        };
+        let place = Place { db, key };
+        let line = line(command, self.session.protocol, &arguments);
+        let is_hit = !self.outbox.has_writes() && {
+            let (near, store) = (&self.front.near, &self.front.instance.store);
+            let got = self
+                .outbox
+                .answer(|reply| near.get(store, place, line, now, reply));
+            got.is_ok()
+        };
+        if !is_hit {
+            self.miss(raw, place, line, now);
+        }
+        self.arguments = arguments;
+    }
+
+    /// A read that is not here: joins a flight, or leads one.
+    fn miss(&self, raw: &[u8], place: Place<'_>, line: Line<'_>, now: Now) {
+        let link = self.link();
+        if !self.is_armed(link) {
+            let place = self.expect();
+            return self.send(raw, Waiting::Plain(place));
+        }
+        let seat = self.seat(self.outbox.expect(), WHOLE);
+        let may_join = !self.outbox.has_writes();
+        let near = &self.front.near;
+        match near.enter(place, line, may_join, channel(link.slot()), now, seat) {
+            Entered::Joined => {}
+            Entered::Leads(token) => self.read_value(raw, place.key.bytes, token),
+        }
+    }
+
+    /// Whether changes of what is read now will be told.
+    fn is_armed(&self, link: &Link<Waiting>) -> bool {
+        link.is_armed(self.front.generation(TRACKER))
+    }
+
+    fn seat(&self, at: u64, part: u32) -> Seat {
+        Seat {
+            thread: u16::try_from(self.pool.thread).unwrap_or(u16::MAX),
+            part,
+            client: self.client.id,
+            at,
+        }
+    }
+
+    /// Reads a key's value for a flight, and how long it holds.
+    fn read_value(&self, raw: &[u8], key: &[u8], token: Token) {
+        let reading = Rc::new(Reading {
+            pool: Rc::clone(&self.pool),
+            token: Cell::new(Some(token)),
+            value: RefCell::default(),
+        });
+        self.send(raw, Waiting::Value(Rc::clone(&reading)));
+        let pttl = request_of(&[b"PTTL", key]);
+        self.send(&pttl, Waiting::Ttl(reading, Vec::new()));
+    }
+
+    /// `MGET`: each key by itself, as `GET` has it.
+    pub(super) fn near_each(&mut self, request: &Request<'_>, raw: &[u8], now: Now) {
+        let (Some(db), Some(get)) = (self.near_database(), lookup::find(b"GET")) else {
+            return self.plain(raw);
+        };
+        let link = Rc::clone(self.link());
+        if !self.session.is_near || self.outbox.has_writes() || !self.is_armed(&link) {
+            return self.plain(raw);
+        }
+        let (near, store) = (&self.front.near, &self.front.instance.store);
+        let line = line(get, self.session.protocol, &[]);
+        let place = |key| Place {
+            db,
+            key: store.key(key),
+        };
+        let mut parts: Vec<Option<Box<[u8]>>> = Vec::with_capacity(request.len() - 1);
+        let mut missing = 0;
+        for key in request.iter_from(1) {
+            let mut reply = Vec::new();
+            let got = near.get(store, place(key), line, now, &mut reply);
+            missing += usize::from(got.is_err());
+            parts.push(got.is_ok().then(|| reply.into()));
+        }
+        if missing > EACH_MAX {
+            return self.plain(raw);
+        }
+        let null: &[u8] = match self.session.protocol {
+            Protocol::Resp2 => b"$-1\r\n",
+            Protocol::Resp3 => b"_\r\n",
+        };
+        let absent: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_none()).collect();
+        let parts = Parts::new(parts, null);
+        if missing == 0 {
+            let answered: Result<(), ()> = self.outbox.answer(|reply| {
+                parts.write(reply);
+                Ok(())
+            });
+            debug_assert!(answered.is_ok(), "nothing here fails");
+            return;
+        }
+        let at = self.outbox.expect_parts(parts);
+        for part in absent {
+            let key = request.argument(1 + part);
+            let seat = self.seat(at, u32::try_from(part).unwrap_or(u32::MAX - 1));
+            match near.enter(place(key), line, true, channel(link.slot()), now, seat) {
+                Entered::Joined => {}
+                Entered::Leads(token) => {
+                    self.read_value(&request_of(&[b"GET", key]), key, token);
+                }
+            }
+        }
+    }
+}
+
+/// The line of a request: the dialect, the command, and its arguments but the key.
+fn line<'a>(command: &Command, protocol: Protocol, arguments: &'a [u8]) -> Line<'a> {
+    let index = u32::try_from(command.index()).unwrap_or(u32::MAX / 2);
+    Line {
+        id: index * 2 + u32::from(protocol == Protocol::Resp3),
+        arguments,
+    }
+}

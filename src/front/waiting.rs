@@ -1,0 +1,243 @@
+//! What becomes of a reply that came over a shared connection.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use super::pool::Pool;
+use super::{Parcel, Seat, WHOLE};
+use crate::near::{Token, Ttl, Why};
+use crate::resp::frame::Kind;
+use crate::upstream::shared::Waiter;
+
+/// Who waits for a reply, and for what.
+pub(super) enum Waiting {
+    /// A client, for bytes.
+    Plain(Place),
+    /// The same; these keys are then written.
+    Writes(Rc<Pool>, Place, Keys),
+    /// The same; unknown keys are then written.
+    Unknown(Rc<Pool>, Place, Keys, Vec<u8>),
+    /// The same; all keys are then written.
+    Sweeps(Rc<Pool>, Place),
+    /// A client, for its `SELECT` of a database that upstream may not have.
+    Select(Place, Rc<Cell<Selected>>),
+    /// A flight, for its value.
+    Value(Rc<Reading>),
+    /// The same, for how long it holds.
+    Ttl(Rc<Reading>, Vec<u8>),
+}
+
+/// What came of a `SELECT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Selected {
+    #[default]
+    Unknown,
+    Yes,
+    No,
+}
+
+/// A place in a client's replies.
+pub(super) struct Place {
+    pub(super) outbox: Rc<Outbox>,
+    pub(super) at: u64,
+}
+
+impl Place {
+    fn put(&self, bytes: &[u8], ended: Option<Kind>) {
+        self.outbox.put(self.at, bytes, ended.is_some());
+    }
+
+    fn fail(&self, why: &str) {
+        self.outbox.put(self.at, &failure(why), true);
+    }
+}
+
+/// Keys of a request that outlive it.
+pub(super) struct Keys(pub(super) Vec<Box<[u8]>>);
+
+/// A read under way for a flight.
+pub(super) struct Reading {
+    pub(super) pool: Rc<Pool>,
+    pub(super) token: Cell<Option<Token>>,
+    pub(super) value: RefCell<Vec<u8>>,
+}
+
+impl Waiter for Waiting {
+    fn take(&mut self, bytes: &[u8], ended: Option<Kind>) {
+        match self {
+            Self::Plain(place) => place.put(bytes, ended),
+            Self::Writes(pool, place, keys) => {
+                if ended.is_some() {
+                    pool.void(keys);
+                    place.outbox.end_write();
+                }
+                place.put(bytes, ended);
+            }
+            Self::Unknown(pool, place, keys, held) => {
+                held.extend_from_slice(bytes);
+                if ended.is_some() {
+                    pool.void(keys);
+                    release_behind_fence(pool, place, std::mem::take(held));
+                }
+            }
+            Self::Sweeps(pool, place) => {
+                if ended.is_some() {
+                    pool.flush();
+                    place.outbox.end_write();
+                }
+                place.put(bytes, ended);
+            }
+            Self::Select(place, selected) => {
+                if let Some(kind) = ended {
+                    selected.set(if kind == Kind::Error {
+                        Selected::No
+                    } else {
+                        Selected::Yes
+                    });
+                }
+                place.put(bytes, ended);
+            }
+            Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
+            Self::Ttl(reading, digits) => {
+                digits.extend_from_slice(bytes);
+                if ended.is_some() {
+                    reading.finish(ttl_of(digits));
+                }
+            }
+        }
+    }
+
+    fn lose(self, why: &str) {
+        match self {
+            Self::Plain(place) => place.fail(why),
+            // It may have been run all the same.
+            Self::Writes(pool, place, keys) => {
+                pool.void(&keys);
+                place.outbox.end_write();
+                place.fail(why);
+            }
+            Self::Unknown(pool, place, keys, held) => {
+                pool.void(&keys);
+                let reply = if held.is_empty() { failure(why) } else { held };
+                release_behind_fence(&pool, &place, reply);
+            }
+            Self::Sweeps(pool, place) => {
+                pool.flush();
+                place.outbox.end_write();
+                place.fail(why);
+            }
+            Self::Select(place, selected) => {
+                selected.set(Selected::No);
+                place.fail(why);
+            }
+            Self::Value(reading) => reading.fail(why),
+            Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),
+        }
+    }
+}
+
+impl Reading {
+    fn finish(&self, ttl: Ttl) {
+        let Some(token) = self.token.take() else {
+            return;
+        };
+        let front = &self.pool.front;
+        let value = self.value.take();
+        let store = &front.instance.store;
+        let finished = front.near.finish(store, token, &value, ttl, front.now());
+        self.pool.deliver(finished.waiters, &value);
+    }
+
+    fn fail(&self, why: &str) {
+        let Some(token) = self.token.take() else {
+            return;
+        };
+        let seats = self.pool.front.near.fail(token);
+        self.pool.deliver(seats, &failure(why));
+    }
+}
+
+/// Passes a reply on once all that has changed by now is voided.
+fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>) {
+    let (outbox, at) = (Rc::clone(&place.outbox), place.at);
+    let tracker = Arc::clone(&pool.front.tracker);
+    tokio::task::spawn_local(async move {
+        tracker.fence().await;
+        outbox.end_write();
+        outbox.put(at, &reply, true);
+    });
+}
+
+/// What `PTTL` said.
+fn ttl_of(reply: &[u8]) -> Ttl {
+    let digits = reply.strip_prefix(b":").map(<[u8]>::trim_ascii_end);
+    let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<i64>().ok());
+    match number {
+        Some(-1) => Ttl::None,
+        Some(-2) => Ttl::Absent,
+        Some(ms) => u64::try_from(ms).map_or(Ttl::Unknown, Ttl::Millis),
+        None => Ttl::Unknown,
+    }
+}
+
+/// The error reply that says what happened to the upstream.
+pub(super) fn failure(why: &str) -> Vec<u8> {
+    let why = why.replace(['\r', '\n'], " ");
+    format!("-ERR upstream {why}\r\n").into_bytes()
+}
+
+impl Pool {
+    /// Gives a reply to all who wait for it, on whichever thread.
+    pub(super) fn deliver(&self, seats: Vec<Seat>, reply: &[u8]) {
+        let mut others: Vec<(u16, Vec<Seat>)> = Vec::new();
+        for seat in seats {
+            if usize::from(seat.thread) == self.thread {
+                self.hand_over(seat, reply);
+            } else if let Some((_, seats)) = others.iter_mut().find(|(at, _)| *at == seat.thread) {
+                seats.push(seat);
+            } else {
+                others.push((seat.thread, vec![seat]));
+            }
+        }
+        if others.is_empty() {
+            return;
+        }
+        let reply: Arc<[u8]> = reply.into();
+        for (thread, seats) in others {
+            let parcel = Parcel {
+                seats,
+                reply: Arc::clone(&reply),
+            };
+            // A thread that has ended has no clients any more.
+            let _ = self.front.mailboxes[usize::from(thread)].send(parcel);
+        }
+    }
+
+    /// Gives a reply to a client of this thread.
+    pub(super) fn hand_over(&self, seat: Seat, reply: &[u8]) {
+        let Some(outbox) = self.outbox(seat.client) else {
+            return;
+        };
+        if seat.part == WHOLE {
+            outbox.put(seat.at, reply, true);
+        } else {
+            let part = usize::try_from(seat.part).unwrap_or(usize::MAX);
+            outbox.put_part(seat.at, part, reply);
+        }
+    }
+
+    /// Drops the copies of these keys.
+    pub(super) fn void(&self, keys: &Keys) {
+        for key in &keys.0 {
+            self.front.void(key, Why::WriteEnd);
+        }
+    }
+
+    /// Drops all copies.
+    pub(super) fn flush(&self) {
+        use crate::upstream::shared::Coherence as _;
+        self.front.flush();
+    }
+}

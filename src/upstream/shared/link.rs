@@ -1,0 +1,551 @@
+//! One shared connection: a queue of requests, and who waits for the replies.
+//!
+//! Requests are handed over by [`Link::send`], which never waits; [`Link::run`] moves them. All
+//! that many clients ask for in one turn of the event loop leaves in one write. Replies are passed
+//! on in pieces as they come, so a long one is never held here.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::io::AsyncWrite as _;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::tracker::{Rung, Tracker};
+use super::{Coherence, Slot, Waiter};
+use crate::clock;
+use crate::resp::Protocol;
+use crate::resp::frame::{FrameScanner, Kind};
+use crate::upstream::buffer::Buffer;
+use crate::upstream::connect::{Connection, Opening, Upstream, count};
+
+/// Bytes of replies read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// After a failed attempt to connect, requests fail at once for so long, and longer each time.
+const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+/// The longest such time.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Heartbeats within the time in which a connection must have been heard of.
+const HEARTBEATS_PER_BOUND: u32 = 4;
+
+/// One shared connection.
+pub struct Link<W> {
+    slot: Slot,
+    protocol: Protocol,
+    /// The database in which a new connection begins.
+    database: u32,
+    queue: RefCell<Queue<W>>,
+    /// The tracker's generation for which reads over this connection are tracked.
+    armed: Cell<Option<u32>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+struct Queue<W> {
+    /// Not yet on their way.
+    requests: Vec<u8>,
+    /// For the replies, in order; those of requests under way included.
+    waiting: VecDeque<Waiting<W>>,
+    /// The database that the next request finds, if that is known.
+    database: Option<u32>,
+    /// Requests ever handed over on this connection.
+    queued: u64,
+    /// There is no connection, and there will be none for now.
+    refused: Option<Refused>,
+}
+
+struct Refused {
+    until: Instant,
+    why: Rc<str>,
+}
+
+enum Waiting<W> {
+    Client(W),
+    /// The reply to a request of our own means nothing.
+    Nobody,
+    /// `CLIENT TRACKING`; of this generation of the tracker.
+    Arming(u32),
+}
+
+impl<W: Waiter> Link<W> {
+    /// A connection that is opened when it is first used, and begins in this database.
+    #[must_use]
+    pub fn new(slot: Slot, protocol: Protocol, database: u32) -> Self {
+        Self {
+            slot,
+            protocol,
+            database,
+            queue: RefCell::new(Queue {
+                requests: Vec::new(),
+                waiting: VecDeque::new(),
+                database: Some(database),
+                queued: 0,
+                refused: None,
+            }),
+            armed: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The dialect in which it is answered.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Requests that are not yet answered.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.borrow().waiting.len()
+    }
+
+    /// Whether changes of what is read from now on will be told, at the tracker's present
+    /// generation.
+    #[must_use]
+    pub fn is_armed(&self, generation: u32) -> bool {
+        self.armed.get() == Some(generation)
+    }
+
+    /// Sends a request in its wire form, to be run in this database.
+    pub fn send(&self, database: u32, request: &[u8], waiter: W) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(why) = queue.refusal() {
+            drop(queue);
+            waiter.lose(&why);
+            return;
+        }
+        queue.select(database);
+        queue.push(request, Waiting::Client(waiter));
+        drop(queue);
+        self.wake();
+    }
+
+    /// Sends a `SELECT` that may fail.
+    pub fn send_select(&self, request: &[u8], waiter: W) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(why) = queue.refusal() {
+            drop(queue);
+            waiter.lose(&why);
+            return;
+        }
+        queue.push(request, Waiting::Client(waiter));
+        queue.database = None;
+        drop(queue);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn register(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match &*waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => *waker = Some(context.waker().clone()),
+        }
+    }
+
+    /// Opens the connection, at once or when there is something to send, keeps it open, and moves
+    /// what there is. Never ends; to be run on the thread that sends.
+    pub async fn run(
+        &self,
+        at_once: bool,
+        upstream: &Upstream,
+        tracker: &Tracker,
+        coherence: &dyn Coherence,
+        bound: impl Fn() -> Duration,
+    ) {
+        if !at_once {
+            self.demand().await;
+        }
+        let openings = match self.protocol {
+            Protocol::Resp2 => Vec::new(),
+            Protocol::Resp3 => vec![Opening::new("HELLO", &[b"HELLO", b"3"])],
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            match upstream.connect_as(&openings).await {
+                Ok(connection) => {
+                    backoff = Backoff::default();
+                    let mut live = Live::new(self, upstream, connection, tracker, coherence);
+                    let lost = live.run(&bound).await;
+                    self.armed.set(None);
+                    coherence.lose(self.slot);
+                    count(&upstream.counters.connections_lost, 1);
+                    self.lose_all(upstream, &format!("{} {lost}", upstream.url.endpoint));
+                }
+                Err(error) => {
+                    let until = clock::now() + backoff.next();
+                    let why = error.to_string();
+                    self.queue.borrow_mut().refused = Some(Refused {
+                        until,
+                        why: Rc::from(why.as_str()),
+                    });
+                    self.lose_all(upstream, &why);
+                    tokio::time::sleep_until(until).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to send.
+    async fn demand(&self) {
+        poll_fn(|context| {
+            self.register(context);
+            if self.queue.borrow().waiting.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+
+    fn lose_all(&self, upstream: &Upstream, why: &str) {
+        let mut queue = self.queue.borrow_mut();
+        queue.requests.clear();
+        queue.database = Some(self.database);
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for waiting in waiting {
+            if let Waiting::Client(waiter) = waiting {
+                count(&upstream.counters.errors, 1);
+                waiter.lose(why);
+            }
+        }
+    }
+}
+
+impl<W> Queue<W> {
+    fn refusal(&mut self) -> Option<Rc<str>> {
+        let refused = self.refused.as_ref()?;
+        if clock::now() < refused.until {
+            return Some(Rc::clone(&refused.why));
+        }
+        self.refused = None;
+        None
+    }
+
+    fn select(&mut self, database: u32) {
+        if self.database != Some(database) {
+            let digits = database.to_string();
+            let select = Opening::new("SELECT", &[b"SELECT", digits.as_bytes()]);
+            self.push(&select.bytes, Waiting::Nobody);
+            self.database = Some(database);
+        }
+    }
+
+    fn push(&mut self, request: &[u8], waiting: Waiting<W>) {
+        self.requests.extend_from_slice(request);
+        self.waiting.push_back(waiting);
+        self.queued += 1;
+    }
+}
+
+/// How long to wait before the next attempt.
+pub(super) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF_FIRST)
+    }
+}
+
+impl Backoff {
+    /// With jitter, so that many do not come back at once.
+    pub(super) fn next(&mut self) -> Duration {
+        let present = self.0;
+        self.0 = (present * 2).min(BACKOFF_MAX);
+        present.mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+}
+
+/// How an open connection was lost.
+enum Lost {
+    Closed,
+    Failed(std::io::Error),
+    Silent(Duration),
+    /// What it says cannot be followed.
+    NotRedis,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Closed => formatter.write_str("closed the connection"),
+            Self::Failed(error) => write!(formatter, "broke the connection: {error}"),
+            Self::Silent(after) => write!(formatter, "did not answer within {after:?}"),
+            Self::NotRedis => formatter.write_str("does not speak RESP"),
+        }
+    }
+}
+
+/// An open connection.
+struct Live<'a, W> {
+    link: &'a Link<W>,
+    upstream: &'a Upstream,
+    tracker: &'a Tracker,
+    coherence: &'a dyn Coherence,
+    connection: Box<dyn Connection>,
+    /// On their way.
+    requests: Buffer,
+    unflushed: bool,
+    /// For each write: how many requests had been handed over by then, and when it began.
+    sent: VecDeque<(u64, Instant)>,
+    /// Replies that have ended.
+    answered: u64,
+    replies: Buffer,
+    scanner: FrameScanner,
+    /// Who gets the reply that is coming in.
+    present: Option<Waiting<W>>,
+    /// It is a push, and nobody's.
+    is_push: bool,
+    /// Since when there was something to wait for, and nothing came.
+    waiting_since: Option<Instant>,
+}
+
+impl<'a, W: Waiter> Live<'a, W> {
+    fn new(
+        link: &'a Link<W>,
+        upstream: &'a Upstream,
+        connection: Box<dyn Connection>,
+        tracker: &'a Tracker,
+        coherence: &'a dyn Coherence,
+    ) -> Self {
+        let queue = link.queue.borrow();
+        let answered = queue.queued - queue.waiting.len() as u64;
+        drop(queue);
+        Self {
+            link,
+            upstream,
+            tracker,
+            coherence,
+            connection,
+            requests: Buffer::default(),
+            unflushed: false,
+            sent: VecDeque::new(),
+            answered,
+            replies: Buffer::default(),
+            scanner: FrameScanner::new(),
+            present: None,
+            is_push: false,
+            waiting_since: None,
+        }
+    }
+
+    /// Moves what there is until the connection is lost.
+    async fn run(&mut self, bound: &impl Fn() -> Duration) -> Lost {
+        let mut heartbeat = heartbeats(bound());
+        self.arm();
+        let lost = poll_fn(|context| {
+            while heartbeat.poll_tick(context).is_ready() {
+                if let Some(lost) = self.beat(bound()) {
+                    return Poll::Ready(lost);
+                }
+                let wanted = bound() / HEARTBEATS_PER_BOUND;
+                if heartbeat.period() != wanted && !wanted.is_zero() {
+                    heartbeat = heartbeats(bound());
+                }
+            }
+            self.poll(context)
+        })
+        .await;
+        if let Some(Waiting::Client(waiter)) = self.present.take() {
+            waiter.lose(&format!("{} {lost}", self.upstream.url.endpoint));
+        }
+        lost
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Lost> {
+        self.link.register(context);
+        loop {
+            let mut moved = false;
+            match self.poll_write(context) {
+                Poll::Ready(Ok(())) => moved = true,
+                // It may still have said why.
+                Poll::Ready(Err(_)) | Poll::Pending => {}
+            }
+            match self.poll_read(context) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(lost)) => return Poll::Ready(lost),
+                Poll::Pending => {}
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Writes once. Ready if something has moved.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.requests.is_empty() {
+            let mut queue = self.link.queue.borrow_mut();
+            if queue.requests.is_empty() {
+                drop(queue);
+                return self.poll_flush(context);
+            }
+            let spare = std::mem::take(&mut self.requests).into_room();
+            let requests = std::mem::replace(&mut queue.requests, spare);
+            let now = clock::now();
+            let new = queue.queued - self.sent.back().map_or(self.answered, |(upto, _)| *upto);
+            count(
+                &self.upstream.counters.requests,
+                usize::try_from(new).unwrap_or(usize::MAX),
+            );
+            self.sent.push_back((queue.queued, now));
+            self.waiting_since.get_or_insert(now);
+            self.requests = Buffer::of(requests);
+        }
+        let len = self.requests.len();
+        let written = ready!(
+            self.requests
+                .poll_drain(context, self.connection.as_mut(), len)
+        )?;
+        count(&self.upstream.counters.bytes_sent, written);
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.connection).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Pending
+    }
+
+    /// Reads once, and passes on what came.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let connection = self.connection.as_mut();
+        match ready!(self.replies.poll_fill(context, connection, READ_BYTES)) {
+            Ok(0) => return Poll::Ready(Err(Lost::Closed)),
+            Ok(read) => count(&self.upstream.counters.bytes_received, read),
+            Err(error) => return Poll::Ready(Err(Lost::Failed(error))),
+        }
+        let understood = self.pass_on();
+        self.replies.consume(self.replies.len());
+        let now = clock::now();
+        let is_idle = self
+            .sent
+            .back()
+            .is_none_or(|(upto, _)| *upto <= self.answered);
+        self.waiting_since = (!is_idle).then_some(now);
+        let mut heard = None;
+        while let Some((upto, at)) = self.sent.front()
+            && *upto <= self.answered
+        {
+            heard = Some(*at);
+            self.sent.pop_front();
+        }
+        if let Some(at) = heard {
+            self.coherence.heard(self.link.slot, at);
+        }
+        Poll::Ready(understood)
+    }
+
+    /// Passes the replies on to whom they are owed.
+    fn pass_on(&mut self) -> Result<(), Lost> {
+        let mut at = 0;
+        let mut ended = 0;
+        while at < self.replies.len() {
+            let rest = &self.replies.bytes()[at..];
+            if !self.scanner.is_within_frame() {
+                self.is_push = rest[0] == b'>';
+            }
+            let scan = self.scanner.scan(rest).map_err(|_| Lost::NotRedis)?;
+            let piece = &rest[..scan.len];
+            at += scan.len;
+            if self.is_push {
+                continue;
+            }
+            if self.present.is_none() {
+                let next = self.link.queue.borrow_mut().waiting.pop_front();
+                self.present = Some(next.ok_or(Lost::NotRedis)?);
+            }
+            match &mut self.present {
+                Some(Waiting::Client(waiter)) => waiter.take(piece, scan.ended),
+                Some(Waiting::Arming(generation)) if scan.ended == Some(Kind::Error) => {
+                    self.link.armed.set(None);
+                    self.coherence.lose(self.link.slot);
+                    self.tracker.refused(*generation, piece);
+                }
+                Some(Waiting::Nobody | Waiting::Arming(_)) | None => {}
+            }
+            if scan.ended.is_some() {
+                self.present = None;
+                self.answered += 1;
+                ended += 1;
+            }
+        }
+        count(&self.upstream.counters.replies, ended);
+        Ok(())
+    }
+
+    /// Has changes of what is read over this connection told to the tracker.
+    fn arm(&mut self) {
+        let Some(target) = self.tracker.target() else {
+            return;
+        };
+        if self.link.armed.get() == Some(target.generation) {
+            return;
+        }
+        let mut queue = self.link.queue.borrow_mut();
+        if target.rung == Rung::Redirect {
+            if self.link.armed.get().is_some() {
+                let off = Opening::new("CLIENT", &[b"CLIENT", b"TRACKING", b"OFF"]);
+                queue.push(&off.bytes, Waiting::Nobody);
+            }
+            let id = target.client_id.to_string();
+            let words: [&[u8]; 5] = [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
+            let on = Opening::new("CLIENT", &words);
+            queue.push(&on.bytes, Waiting::Arming(target.generation));
+        }
+        self.link.armed.set(Some(target.generation));
+        drop(queue);
+        self.link.wake();
+    }
+
+    /// Looks after the connection a few times within the bound.
+    fn beat(&mut self, bound: Duration) -> Option<Lost> {
+        self.arm();
+        let now = clock::now();
+        let timeout = self.upstream.timeout();
+        if let Some(since) = self.waiting_since
+            && now.duration_since(since) >= timeout
+        {
+            count(&self.upstream.counters.timeouts, 1);
+            return Some(Lost::Silent(timeout));
+        }
+        let mut queue = self.link.queue.borrow_mut();
+        let is_quiet = queue.requests.is_empty()
+            && self.requests.is_empty()
+            && self
+                .sent
+                .back()
+                .is_none_or(|(_, at)| now.duration_since(*at) >= bound / HEARTBEATS_PER_BOUND);
+        if is_quiet {
+            queue.push(b"*1\r\n$4\r\nPING\r\n", Waiting::Nobody);
+        }
+        None
+    }
+}
+
+fn heartbeats(bound: Duration) -> Interval {
+    let period = (bound / HEARTBEATS_PER_BOUND).max(Duration::from_millis(1));
+    let mut heartbeats = tokio::time::interval(period);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeats
+}
