@@ -18,7 +18,7 @@ pub struct Pool {
     pub(super) thread: usize,
     resp2: Vec<Rc<Link<Waiting>>>,
     resp3: Vec<Rc<Link<Waiting>>>,
-    outboxes: RefCell<HashMap<u64, Rc<Outbox>>>,
+    outboxes: RefCell<HashMap<u64, Rc<Outbox>, ahash::RandomState>>,
 }
 
 impl Pool {

@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::client::{Shared, request_of};
+use super::client::{Shared, request_of, write_request};
 use super::outbox::Parts;
-use super::waiting::{Reading, Waiting};
+use super::waiting::{Digits, Reading, Waiting};
 use super::{Seat, WHOLE, channel};
 use crate::command::lookup;
 use crate::command::spec::Command;
@@ -92,9 +92,11 @@ impl Shared {
             token: Cell::new(Some(token)),
             value: RefCell::default(),
         });
-        self.send(raw, Waiting::Value(Rc::clone(&reading)));
-        let pttl = request_of(&[b"PTTL", key]);
-        self.send(&pttl, Waiting::Ttl(reading, Vec::new()));
+        let value = (raw, Waiting::Value(Rc::clone(&reading)));
+        let ttl = Waiting::Ttl(reading, Digits::default());
+        let ask = |requests: &mut Vec<u8>| write_request(requests, &[b"PTTL", key]);
+        self.link()
+            .send_pair(self.session.database, value, ask, ttl);
     }
 
     /// `MGET`: each key by itself, as `GET` has it.

@@ -26,7 +26,7 @@ pub(super) enum Waiting {
     /// A flight, for its value.
     Value(Rc<Reading>),
     /// The same, for how long it holds.
-    Ttl(Rc<Reading>, Vec<u8>),
+    Ttl(Rc<Reading>, Digits),
 }
 
 /// What came of a `SELECT`.
@@ -51,6 +51,28 @@ impl Place {
 
     fn fail(&self, why: &str) {
         self.outbox.put(self.at, &failure(why), true);
+    }
+}
+
+/// A reply that is a number, as far as it came.
+#[derive(Default)]
+pub(super) struct Digits {
+    room: [u8; DIGITS_MAX],
+    len: usize,
+}
+
+/// A colon, a sign, 19 digits and a line end.
+const DIGITS_MAX: usize = 23;
+
+impl Digits {
+    fn take(&mut self, bytes: &[u8]) {
+        let more = bytes.len().min(DIGITS_MAX - self.len);
+        self.room[self.len..self.len + more].copy_from_slice(&bytes[..more]);
+        self.len += more;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.room[..self.len]
     }
 }
 
@@ -101,9 +123,9 @@ impl Waiter for Waiting {
             }
             Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
             Self::Ttl(reading, digits) => {
-                digits.extend_from_slice(bytes);
+                digits.take(bytes);
                 if ended.is_some() {
-                    reading.finish(ttl_of(digits));
+                    reading.finish(ttl_of(digits.bytes()));
                 }
             }
         }

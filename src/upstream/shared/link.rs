@@ -130,6 +130,30 @@ impl<W: Waiter> Link<W> {
         self.wake();
     }
 
+    /// Sends requests that belong together, each with who waits for it, to be run in this
+    /// database; `write` appends the second one.
+    pub fn send_pair(
+        &self,
+        database: u32,
+        first: (&[u8], W),
+        write: impl FnOnce(&mut Vec<u8>),
+        second: W,
+    ) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(why) = queue.refusal() {
+            drop(queue);
+            first.1.lose(&why);
+            second.lose(&why);
+            return;
+        }
+        queue.select(database);
+        queue.push(first.0, Waiting::Client(first.1));
+        write(&mut queue.requests);
+        queue.push(b"", Waiting::Client(second));
+        drop(queue);
+        self.wake();
+    }
+
     /// Sends a `SELECT` that may fail.
     pub fn send_select(&self, request: &[u8], waiter: W) {
         let mut queue = self.queue.borrow_mut();
