@@ -201,7 +201,7 @@ pub fn tuning(config: &Config) -> Tuning {
             MaxmemoryPolicy::VolatileRandom => Policy::VolatileRandom,
             MaxmemoryPolicy::VolatileTtl => Policy::VolatileTtl,
         },
-        samples: config.maxmemory_samples as usize,
+        samples: u16::try_from(config.maxmemory_samples).unwrap_or(u16::MAX),
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_minutes: config.lfu_decay_time,
     }

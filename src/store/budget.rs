@@ -10,16 +10,21 @@ pub struct Budget {
     /// `usize::MAX`: no bound.
     max: AtomicUsize,
     used: AtomicUsize,
+    /// What a shard takes at once beyond its need; follows from `max`, and is read at each unlock.
+    chunk: AtomicUsize,
     shards: usize,
 }
 
 impl Budget {
     pub(super) fn new(max: Option<usize>, shards: usize) -> Self {
-        Self {
-            max: AtomicUsize::new(max.unwrap_or(usize::MAX)),
+        let budget = Self {
+            max: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
+            chunk: AtomicUsize::new(0),
             shards,
-        }
+        };
+        budget.set_max(max);
+        budget
     }
 
     /// The bound, if there is one.
@@ -29,7 +34,10 @@ impl Budget {
     }
 
     pub(super) fn set_max(&self, max: Option<usize>) {
-        self.max.store(max.unwrap_or(usize::MAX), Ordering::Relaxed);
+        let max = max.unwrap_or(usize::MAX);
+        let chunk = (max / self.shards / CHUNKS_PER_SHARE).min(CHUNK_BYTES_MAX);
+        self.max.store(max, Ordering::Relaxed);
+        self.chunk.store(chunk, Ordering::Relaxed);
     }
 
     /// Bytes given out, used or not.
@@ -62,9 +70,10 @@ impl Budget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What a shard takes at once beyond its need: all of them together keep 1/512 unused.
+    /// What a shard takes at once beyond its need.
+    #[inline]
     pub(super) fn chunk(&self) -> usize {
-        (self.max.load(Ordering::Relaxed) / self.shards / 512).min(CHUNK_BYTES_MAX)
+        self.chunk.load(Ordering::Relaxed)
     }
 
     /// A shard's part, if all had the same.
@@ -73,4 +82,6 @@ impl Budget {
     }
 }
 
+/// All shards together keep 1/512 of the memory unused.
+const CHUNKS_PER_SHARE: usize = 512;
 const CHUNK_BYTES_MAX: usize = 64 * 1024;

@@ -69,9 +69,13 @@ impl<'a> Locked<'a> {
     #[inline]
     pub fn shard(&mut self, hash: u64) -> &mut Shard {
         let index = self.store.shard_of(hash);
-        self.guards
-            .find(index)
-            .expect("a handler uses the keys of its command only")
+        match &mut self.guards {
+            Guards::One(locked, shard) => {
+                debug_assert_eq!(index, *locked, "{OWN_KEYS}");
+                shard
+            }
+            many @ Guards::Many(_) => many.find(index).expect(OWN_KEYS),
+        }
     }
 
     /// Sees to it that a write to this key is paid for, by eviction if need be.
@@ -169,3 +173,5 @@ impl Drop for Locked<'_> {
         }
     }
 }
+
+const OWN_KEYS: &str = "a handler uses the keys of its command only";

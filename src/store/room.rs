@@ -113,6 +113,7 @@ impl Store {
         }
         for taken in [short + self.budget.chunk(), short] {
             if self.budget.take(taken) {
+                shard.changed = true;
                 shard.credit += taken;
                 return true;
             }
@@ -267,6 +268,7 @@ impl Store {
         }
         let missing = (bytes - shard.sketch.heap_bytes()).saturating_sub(shard.saved);
         if self.budget.take(missing) {
+            shard.changed = true;
             shard.credit += missing;
             shard.save(missing);
         }
@@ -292,15 +294,18 @@ impl Store {
             .store(shard.evictable_len(), Ordering::Relaxed);
     }
 
-    /// Gives back what a shard has left over.
+    /// Before a shard is unlocked: tells how full it is and gives back what it has left over.
     #[inline]
     pub(super) fn settle(&self, index: usize, shard: &mut Shard) {
-        let padded = &self.shards[index];
-        if padded.seen_bytes.load(Ordering::Relaxed) != shard.bytes
-            || padded.seen_items.load(Ordering::Relaxed) != shard.evictable_len()
-        {
-            self.see(index, shard);
+        if shard.changed {
+            self.settle_changed(index, shard);
         }
+    }
+
+    #[inline(never)]
+    fn settle_changed(&self, index: usize, shard: &mut Shard) {
+        shard.changed = false;
+        self.see(index, shard);
         let kept = self.budget.chunk();
         if shard.credit > 2 * kept {
             self.budget.give(shard.credit - kept);

@@ -5,6 +5,7 @@
 //! taken from the [budget](super::Budget) and not yet used; [`reserve`](super::Locked::reserve)
 //! fills it up, and what a write costs is taken from it.
 
+use std::mem::offset_of;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -18,17 +19,22 @@ use super::table::Table;
 use super::watch::Watchers;
 use super::wheel::Wheel;
 
-/// One lock's share of the items.
+/// One lock's share of the items. The fields stand in the order of their use: what every look-up
+/// reads comes first, on the cache line of the lock.
+#[repr(C)]
 pub struct Shard {
-    /// Its number in the store.
-    pub(super) index: u16,
     /// By database.
     pub(super) tables: Vec<Table>,
+    pub(super) tuning: Tuning,
+    /// Whether bytes, credit or the number of evictable items changed since it was
+    /// [settled](super::Store::settle).
+    pub(super) changed: bool,
+    /// Its number in the store.
+    pub(super) index: u16,
+    pub(super) sketch: Sketch,
     pub(super) wheel: Wheel,
     pub(super) window: Window,
-    pub(super) sketch: Sketch,
     pub(super) pool: Pool,
-    pub(super) tuning: Tuning,
     /// How much of this shard's memory the window may take; 0: no window.
     pub(super) window_bytes_max: usize,
     /// What the items and the sketch cost, and what is put aside for the sketch.
@@ -47,6 +53,12 @@ pub struct Shard {
     pub(super) times: Arc<Times>,
 }
 
+/// The lock's word comes before the shard, and the sketch begins with its blocks, a fat pointer.
+const _: () = assert!(
+    offset_of!(Shard, sketch) + size_of::<&[u64]>() <= 64 - size_of::<usize>(),
+    "a look-up reads one cache line of the shard"
+);
+
 impl Shard {
     pub(super) fn new(
         index: u16,
@@ -55,13 +67,14 @@ impl Shard {
         now_ms: u64,
     ) -> Self {
         Self {
-            index,
             tables: vec![Table::default()],
+            tuning: Tuning::default(),
+            changed: false,
+            index,
+            sketch: Sketch::default(),
             wheel: Wheel::new(now_ms),
             window: Window::default(),
-            sketch: Sketch::default(),
             pool: Pool::default(),
-            tuning: Tuning::default(),
             window_bytes_max: 0,
             bytes: 0,
             saved: 0,
@@ -145,8 +158,7 @@ impl Shard {
         self.put_in_place(db, key.hash, old, new);
         old.free();
         if with_expiry {
-            new.set_expires_at(expires_at);
-            self.wheel.insert(db, new, expires_at);
+            self.start_expiry(db, new, expires_at);
         }
     }
 
@@ -210,8 +222,7 @@ impl Shard {
         new.set_place(old.place());
         self.put_in_place(db, key.hash, old, new);
         old.free();
-        new.set_expires_at(expires_at.get());
-        self.wheel.insert(db, new, expires_at.get());
+        self.start_expiry(db, new, expires_at.get());
         true
     }
 
@@ -269,8 +280,7 @@ impl Shard {
             self.unlist(handle);
             freed += handle.charge();
         });
-        self.bytes -= freed;
-        self.credit += freed;
+        self.unpay(freed);
         Garbage::new(vec![table])
     }
 
@@ -285,7 +295,7 @@ impl Shard {
         self.wheel = Wheel::new(now_ms);
         self.window = Window::default();
         self.forget_uses();
-        self.credit += std::mem::take(&mut self.bytes);
+        self.unpay(self.bytes);
         Garbage::new(tables)
     }
 
@@ -352,8 +362,7 @@ impl Shard {
         self.tables[usize::from(db)].remove(hash, handle, |key| hasher.hash_one(key));
         self.unlist(handle);
         let charge = handle.charge();
-        self.bytes -= charge;
-        self.credit += charge;
+        self.unpay(charge);
         handle.free();
     }
 
@@ -366,8 +375,7 @@ impl Shard {
     /// Forgets how often keys were used, and who was to be evicted next.
     pub(super) fn forget_uses(&mut self) {
         let freed = self.sketch.heap_bytes() + std::mem::take(&mut self.saved);
-        self.bytes -= freed;
-        self.credit += freed;
+        self.unpay(freed);
         self.sketch.clear(&self.times);
         self.pool.clear();
     }
@@ -384,8 +392,7 @@ impl Shard {
         self.sketch.grow(self.len() + 1, &self.times);
         let left = (self.saved + before).saturating_sub(self.sketch.heap_bytes());
         self.saved = 0;
-        self.bytes -= left;
-        self.credit += left;
+        self.unpay(left);
     }
 
     /// Lets everybody in the window go to main, and no more in.
@@ -418,8 +425,7 @@ impl Shard {
         self.tables[index].insert(hash, handle, |key| hasher.hash_one(key));
         self.pay(0, handle.charge());
         if expires_at != 0 {
-            handle.set_expires_at(expires_at);
-            self.wheel.insert(db, handle, expires_at);
+            self.start_expiry(db, handle, expires_at);
         }
         self.admit(db, handle, now_ms);
     }
@@ -446,8 +452,23 @@ impl Shard {
             self.credit + before >= after,
             "writes are paid for before they happen"
         );
+        self.changed = true;
         self.bytes = self.bytes + after - before;
         self.credit = (self.credit + before).saturating_sub(after);
+    }
+
+    /// What cost so much is gone.
+    fn unpay(&mut self, bytes: usize) {
+        self.changed = true;
+        self.bytes -= bytes;
+        self.credit += bytes;
+    }
+
+    /// Notes an expiry, which the item has room for.
+    fn start_expiry(&mut self, db: u16, handle: Handle, expires_at: u64) {
+        self.changed = true;
+        handle.set_expires_at(expires_at);
+        self.wheel.insert(db, handle, expires_at);
     }
 
     /// Takes an item out of window and wheel.
@@ -460,6 +481,7 @@ impl Shard {
 
     fn stop_expiry(&mut self, handle: Handle) {
         if handle.expires_at().is_some() {
+            self.changed = true;
             self.wheel.remove(handle);
         }
     }
@@ -469,8 +491,7 @@ impl Shard {
             return;
         }
         self.stop_expiry(handle);
-        handle.set_expires_at(expires_at);
-        self.wheel.insert(db, handle, expires_at);
+        self.start_expiry(db, handle, expires_at);
     }
 }
 

@@ -364,19 +364,18 @@ impl Table {
     }
 
     fn put_moving(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        for handle in self
-            .moving
-            .iter()
-            .filter_map(|&slot| Handle::from_bits(slot))
-        {
+        let mut moving = std::mem::take(&mut self.moving);
+        for handle in moving.iter().filter_map(|&slot| Handle::from_bits(slot)) {
             handle.prefetch();
         }
-        while let Some(slot) = self.moving.pop() {
+        for slot in moving.drain(..) {
             if let Some(handle) = Handle::from_bits(slot) {
                 let index = self.index(hash_of(handle.key()));
                 self.put(At::Main(index), slot);
             }
         }
+        // Its room is for the next move.
+        self.moving = moving;
     }
 }
 

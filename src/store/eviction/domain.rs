@@ -113,7 +113,8 @@ impl<'d, 'a> Domain<'d, 'a> {
             Policy::AllKeysRandom | Policy::VolatileRandom => self.any(),
             Policy::AllKeysLru | Policy::AllKeysLfu | Policy::VolatileLru | Policy::VolatileLfu => {
                 let samples = self.members.first()?.shard.tuning.samples;
-                self.sampled_victim(samples).map(|(victim, _)| victim)
+                self.sampled_victim(usize::from(samples))
+                    .map(|(victim, _)| victim)
             }
         }
     }

@@ -99,8 +99,8 @@ impl Policy {
 pub struct Tuning {
     /// `maxmemory-policy`
     pub policy: Policy,
-    /// `maxmemory-samples`: items looked at for one eviction.
-    pub samples: usize,
+    /// `maxmemory-samples`: items looked at for one eviction, at most [`SAMPLES_MAX`].
+    pub samples: u16,
     /// `lfu-log-factor`: the higher, the more accesses a counter can tell apart.
     pub lfu_log_factor: u32,
     /// `lfu-decay-time`: minutes until a counter that nobody raises falls by one; 0: never.

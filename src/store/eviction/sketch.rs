@@ -25,8 +25,9 @@ const COUNT_MAX: u64 = 15;
 const TOLD_PER_KEY: usize = 4;
 
 #[derive(Default)]
+#[repr(C)]
 pub(in crate::store) struct Sketch {
-    /// A power of two of them, or none: then nothing is counted.
+    /// First, as every look-up reads it. A power of two of them, or none: then nothing is counted.
     blocks: Box<[Block]>,
     /// What was counted and [`Times`] were not told of yet.
     counted: usize,
