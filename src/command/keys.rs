@@ -74,7 +74,7 @@ pub(super) fn rename(context: &mut Context<'_>, request: &Request<'_>) -> Result
         return Err(CommandError::NoSuchKey);
     }
     if from.key.bytes != to.key.bytes {
-        context.view.relocate(from, to)?;
+        context.view.relocate(from, to);
     }
     context.reply.ok();
     Ok(())
@@ -90,7 +90,7 @@ pub(super) fn renamenx(context: &mut Context<'_>, request: &Request<'_>) -> Resu
     }
     let is_free = from.key.bytes != to.key.bytes && context.view.find(to).is_none();
     if is_free {
-        context.view.relocate(from, to)?;
+        context.view.relocate(from, to);
     }
     context.reply.integer(i64::from(is_free));
     Ok(())
@@ -131,7 +131,7 @@ pub(super) fn r#move(context: &mut Context<'_>, request: &Request<'_>) -> Result
     }
     let is_moved = context.view.find(from).is_some()
         && context.view.find(to).is_none()
-        && context.view.relocate(from, to)?;
+        && context.view.relocate(from, to);
     context.reply.integer(i64::from(is_moved));
     Ok(())
 }

@@ -227,7 +227,7 @@ pub(super) fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Result 
     }
     match change {
         Some(None) if !had_expiry => {}
-        Some(expires_at) => context.view.set_expiry(place, expires_at)?,
+        Some(expires_at) => context.view.set_expiry(place, expires_at),
         None => {}
     }
     Ok(())
@@ -284,10 +284,14 @@ fn set_pairs(context: &mut Context<'_>, request: &Request<'_>) -> Result {
             .step_by(2)
             .zip(request.iter_from(2).step_by(2))
     };
-    for (key, value) in pairs() {
-        let place = context.place(key);
-        context.view.reserve(place, value.len())?;
-    }
+    let (store, db) = (&context.instance.store, context.session.db);
+    let writes = || {
+        pairs().map(|(key, value)| {
+            let key = store.key(key);
+            (Place { db, key }, value.len())
+        })
+    };
+    context.view.reserve_all(writes)?;
     for (key, value) in pairs() {
         let place = context.place(key);
         context.view.set(place, value, None)?;

@@ -9,7 +9,7 @@ mod lzf;
 
 use std::num::NonZeroU64;
 
-use crate::store::{Entry, Full, Garbage, Key, Locked, Shard, Write, charge_max};
+use crate::store::{Entry, Full, Garbage, Key, Locked, Shard, Write, charge, charge_max};
 
 /// The keys of one command, or of one transaction.
 pub struct View<'a> {
@@ -115,13 +115,29 @@ impl<'a> View<'a> {
             .map(|entry| (entry.value().len(), entry.expires_at()))
     }
 
-    /// Pays for a write that makes the value of this key at most `value_len` bytes long.
+    /// Pays for several calls of [`Self::set`] without an expiry before the first of them, given
+    /// the lengths of the values.
     ///
     /// # Errors
-    /// When memory is full and nobody may be evicted.
-    pub fn reserve(&mut self, place: Place<'_>, value_len: usize) -> Result<(), Full> {
-        let bytes = charge_max(place.key, value_len);
-        self.locked.reserve(place.key.hash, bytes, self.now_ms)
+    /// When memory is full and nobody may be evicted; then none is paid for.
+    pub fn reserve_all<'k, I>(&mut self, writes: impl Fn() -> I) -> Result<(), Full>
+    where
+        I: Iterator<Item = (Place<'k>, usize)>,
+    {
+        let costs = writes().map(|(place, len)| charge(place.key, len, false));
+        let total = costs.fold(0, usize::saturating_add);
+        let mut places = writes().map(|(place, _)| place);
+        if places.all(|place| self.locked.shard(place.key.hash).has_credit(total)) {
+            return Ok(());
+        }
+        let now_ms = self.now_ms;
+        let missing = |locked: &mut Locked<'_>, add: &mut dyn FnMut(u64, usize)| {
+            for (place, len) in writes() {
+                let cost = charge(place.key, len, false);
+                add(place.key.hash, missing(locked, place, now_ms, |_| cost).1);
+            }
+        };
+        self.locked.reserve_all(missing, now_ms)
     }
 
     /// Stores a string, with this expiry or none.
@@ -135,12 +151,9 @@ impl<'a> View<'a> {
         value: &[u8],
         expires_at: Option<NonZeroU64>,
     ) -> Result<(), Full> {
-        if !self
-            .locked
-            .shard(place.key.hash)
-            .has_credit(charge_max(place.key, value.len()))
-        {
-            self.pay_for(place, |_| value.len())?;
+        let cost = charge(place.key, value.len(), expires_at.is_some());
+        if !self.locked.shard(place.key.hash).has_credit(cost) {
+            self.pay_for(place, |_| cost)?;
         }
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
@@ -165,7 +178,7 @@ impl<'a> View<'a> {
         len_of: impl Fn(usize) -> usize,
         write: impl FnOnce(&mut [u8], usize) -> bool,
     ) -> Result<(), Full> {
-        let old_len = self.pay_for(place, &len_of)?;
+        let old_len = self.pay_for(place, |old_len| charge_max(place.key, len_of(old_len)))?;
         let len = len_of(old_len);
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
@@ -177,24 +190,28 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Pays for a value to become as long as `len_of` its present length, with an expiry. What it
+    /// Pays for a key to cost what `cost` tells from the present length of its value. What it
     /// costs already is not paid again. Returns the present length, 0 if there is no such key.
-    fn pay_for(
-        &mut self,
-        place: Place<'_>,
-        len_of: impl Fn(usize) -> usize,
-    ) -> Result<usize, Full> {
+    fn pay_for(&mut self, place: Place<'_>, cost: impl Fn(usize) -> usize) -> Result<usize, Full> {
         loop {
-            let found = self
-                .peek(place)
-                .map(|entry| (entry.value().len(), entry.charge()));
-            let (old_len, paid) = found.unwrap_or((0, 0));
-            let missing = charge_max(place.key, len_of(old_len)).saturating_sub(paid);
+            let (old_len, missing) = missing(&mut self.locked, place, self.now_ms, &cost);
             if self.locked.shard(place.key.hash).has_credit(missing) {
                 return Ok(old_len);
             }
             // Whoever has to go for this may be the key itself: then its length is another.
             self.locked.reserve(place.key.hash, missing, self.now_ms)?;
+        }
+    }
+
+    /// The same for a write that is never refused: it may go beyond the bound.
+    fn pay_beyond(&mut self, place: Place<'_>, cost: usize) {
+        loop {
+            let (_, missing) = missing(&mut self.locked, place, self.now_ms, |_| cost);
+            if self.locked.shard(place.key.hash).has_credit(missing) {
+                return;
+            }
+            self.locked
+                .reserve_beyond(place.key.hash, missing, self.now_ms);
         }
     }
 
@@ -207,27 +224,32 @@ impl<'a> View<'a> {
         let Some(content) = self.content(from) else {
             return Ok(false);
         };
-        self.pay_for(to, |_| content.value.len())?;
+        self.pay_for(to, |_| charge_max(to.key, content.value.len()))?;
         self.put(to, &content);
         Ok(true)
     }
 
-    /// As [`Self::copy`], and nothing is left under `from`, which is another place than `to`.
+    /// As [`Self::copy`], and nothing is left under `from`, which is another place than `to`. How
+    /// often it was used goes with it.
     ///
-    /// # Errors
-    /// When memory is full and nobody may be evicted; then nothing has changed. From one database
-    /// to another this does not fail.
-    pub fn relocate(&mut self, from: Place<'_>, to: Place<'_>) -> Result<bool, Full> {
+    /// Never fails: what is removed pays for what is stored, and what a longer name costs beyond
+    /// that may go beyond the bound, as in Redis.
+    pub fn relocate(&mut self, from: Place<'_>, to: Place<'_>) -> bool {
         let Some(content) = self.content(from) else {
-            return Ok(false);
+            return false;
         };
-        // Of the same key in another database, what is removed pays for what is stored.
-        if from.key.bytes != to.key.bytes {
-            self.pay_for(to, |_| content.value.len())?;
-        }
+        let (db, now_ms) = (self.locked.physical(from.db), self.now_ms);
+        let shard = self.locked.shard(from.key.hash);
+        let count = shard
+            .peek(db, from.key, now_ms)
+            .map(|entry| entry.clock())
+            .map(|clock| shard.frequency(clock, from.key.hash, now_ms));
         self.remove(from);
+        self.locked.give_back(from.key.hash);
+        self.pay_beyond(to, charge_max(to.key, content.value.len()));
         self.put(to, &content);
-        Ok(true)
+        self.set_frequency(to, count);
+        true
     }
 
     fn content(&mut self, place: Place<'_>) -> Option<Content> {
@@ -282,29 +304,25 @@ impl<'a> View<'a> {
 
     /// Sets when a key expires, or that it does not. A moment that has passed removes it.
     ///
-    /// # Errors
-    /// When memory is full and nobody may be evicted.
-    pub fn set_expiry(
-        &mut self,
-        place: Place<'_>,
-        expires_at: Option<NonZeroU64>,
-    ) -> Result<(), Full> {
-        let Some((_, present_expiry)) = self.shape(place) else {
-            return Ok(());
+    /// Never fails: the few bytes of a first expiry may go beyond the bound, as in Redis.
+    pub fn set_expiry(&mut self, place: Place<'_>, expires_at: Option<NonZeroU64>) {
+        let Some((len, present_expiry)) = self.shape(place) else {
+            return;
         };
         if expires_at.is_some_and(|at| at.get() <= self.now_ms) {
             self.remove(place);
-            return Ok(());
+            return;
         }
         if present_expiry.is_none() && expires_at.is_some() {
-            self.pay_for(place, |len| len)?;
+            self.pay_beyond(place, charge_max(place.key, len));
         }
         let db = self.locked.physical(place.db);
         let shard = self.locked.shard(place.key.hash);
-        shard.set_expiry(db, place.key, expires_at);
-        shard.watchers.touch(db, place.key.bytes);
-        self.changes += 1;
-        Ok(())
+        // To pay for it may have evicted the very key.
+        if shard.set_expiry(db, place.key, expires_at) {
+            shard.watchers.touch(db, place.key.bytes);
+            self.changes += 1;
+        }
     }
 
     /// Notes a use of a key that was only looked at.
@@ -319,6 +337,14 @@ impl<'a> View<'a> {
         if !shard.tuning().policy.is_lfu() {
             shard.get(db, place.key, at_ms);
         }
+    }
+
+    /// Sets how often a key is said to have been used, where the policy goes by Redis's counter;
+    /// without a number, as often as a new key.
+    pub fn set_frequency(&mut self, place: Place<'_>, count: Option<u8>) {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        shard.set_frequency(db, place.key, count, now_ms);
     }
 
     /// Number of keys in a database, expired ones that are still there included (as in Redis).
@@ -474,6 +500,22 @@ impl<'a> View<'a> {
         }
         self.locked.swap_databases(first, second);
     }
+}
+
+/// How long the value of a key is, and what is missing to what `cost` tells from that.
+fn missing(
+    locked: &mut Locked<'_>,
+    place: Place<'_>,
+    now_ms: u64,
+    cost: impl Fn(usize) -> usize,
+) -> (usize, usize) {
+    let db = locked.physical(place.db);
+    let found = locked
+        .shard(place.key.hash)
+        .peek(db, place.key, now_ms)
+        .map(|entry| (entry.value().len(), entry.charge()));
+    let (old_len, paid) = found.unwrap_or((0, 0));
+    (old_len, cost(old_len).saturating_sub(paid))
 }
 
 /// A key's value, copied.

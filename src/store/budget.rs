@@ -66,6 +66,12 @@ impl Budget {
             .is_ok()
     }
 
+    /// Gives out what there may not be: see
+    /// [`reserve_beyond`](super::Locked::reserve_beyond).
+    pub(super) fn overdraw(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }

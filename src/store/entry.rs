@@ -94,6 +94,14 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// What [`Shard::set`](super::Shard::set) makes the item of a key cost, with a value of `value_len`
+/// bytes.
+#[inline]
+#[must_use]
+pub fn charge(key: Key<'_>, value_len: usize, with_expiry: bool) -> usize {
+    item::charge(key.bytes.len(), value_len, with_expiry)
+}
+
 /// What the item of a key costs at most, with a value of `value_len` bytes.
 #[must_use]
 pub fn charge_max(key: Key<'_>, value_len: usize) -> usize {

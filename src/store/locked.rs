@@ -91,6 +91,54 @@ impl<'a> Locked<'a> {
         self.store.reserve(&mut self.guards, index, bytes, now_ms)
     }
 
+    /// The same for a write that is never refused, as it adds little or nothing: what there is no
+    /// room for goes beyond the bound, until the next write that may be refused makes up for it.
+    pub fn reserve_beyond(&mut self, hash: u64, bytes: usize, now_ms: u64) {
+        let index = self.store.shard_of(hash);
+        if !self.shard(hash).has_credit(bytes) {
+            self.store
+                .reserve_beyond(&mut self.guards, index, bytes, now_ms);
+        }
+    }
+
+    /// Leaves what the shard of this key has left over to all.
+    pub fn give_back(&mut self, hash: u64) {
+        let left_over = std::mem::take(&mut self.shard(hash).credit);
+        self.store.budget.give(left_over);
+    }
+
+    /// Sees to it that all writes of a command are paid for before the first of them.
+    ///
+    /// `missing` tells for each of them its key's hash and the bytes that it costs beyond what the
+    /// key costs now. It is asked again after somebody was evicted, who may be one of the keys.
+    ///
+    /// # Errors
+    /// [`Full`], if they cannot be; nothing has changed then but for what was evicted.
+    pub fn reserve_all(
+        &mut self,
+        mut missing: impl FnMut(&mut Self, &mut dyn FnMut(u64, usize)),
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        let store = self.store;
+        let mut pledged = vec![0; store.shards()];
+        let paid = loop {
+            let mut wanted = vec![0usize; store.shards()];
+            missing(self, &mut |hash, bytes| {
+                let wanted = &mut wanted[store.shard_of(hash)];
+                *wanted = wanted.saturating_add(bytes);
+            });
+            match store.pledge(&mut self.guards, &mut pledged, &wanted, now_ms) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(full) => break Err(full),
+            }
+        };
+        for (index, shard) in self.guards.iter_mut() {
+            shard.credit += pledged[index];
+        }
+        paid
+    }
+
     /// As [`Store::announce`] and [`Store::announce_item`], for keys whose shards are locked.
     pub fn announce(&self, db: u16, hashes: &[u64]) {
         let db = self.physical(db);

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 pub use budget::Budget;
-pub use entry::{Entry, Garbage, Key, Write, charge_max};
+pub use entry::{Entry, Garbage, Key, Write, charge, charge_max};
 pub use eviction::{Policy, Tuning};
 use locked::Guards;
 pub use locked::Locked;

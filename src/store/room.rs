@@ -76,8 +76,7 @@ impl Store {
         if bytes > self.budget.max().unwrap_or(isize::MAX.unsigned_abs()) {
             return Err(Full);
         }
-        let own = "the shard of a key of the command is locked";
-        let installment = self.start_counting(guards.find(index).expect(own));
+        let installment = self.start_counting(guards.find(index).expect(OWN_SHARD));
         let need = Need {
             shard: Some(index),
             bytes: bytes + installment,
@@ -85,7 +84,7 @@ impl Store {
         };
         let mut retries = RETRIES;
         loop {
-            let shard = guards.find(index).expect(own);
+            let shard = guards.find(index).expect(OWN_SHARD);
             self.see(index, shard);
             if self.take(shard, need.bytes) {
                 shard.save(installment);
@@ -98,11 +97,56 @@ impl Store {
             }
             if retries == 0 {
                 // It may be the sketch alone that there is no room for.
-                let shard = guards.find(index).expect(own);
+                let shard = guards.find(index).expect(OWN_SHARD);
                 return self.take(shard, bytes).then_some(()).ok_or(Full);
             }
             std::thread::yield_now();
         }
+    }
+
+    /// The same for a write that is never refused: what there is no room for is overdrawn, and who
+    /// writes next has to make up for it.
+    pub(super) fn reserve_beyond(
+        &self,
+        guards: &mut Guards<'_>,
+        index: usize,
+        bytes: usize,
+        now_ms: u64,
+    ) {
+        if self.reserve(guards, index, bytes, now_ms).is_err() {
+            let shard = guards.find(index).expect(OWN_SHARD);
+            let short = bytes.saturating_sub(shard.credit);
+            self.budget.overdraw(short);
+            shard.changed = true;
+            shard.credit += short;
+        }
+    }
+
+    /// Puts aside what is missing to so many bytes for each shard, by index. Whether any was
+    /// missing: then somebody may have been evicted for it.
+    ///
+    /// What is put aside is no credit, so that one shard does not get what another was given.
+    pub(super) fn pledge(
+        &self,
+        guards: &mut Guards<'_>,
+        pledged: &mut [usize],
+        wanted: &[usize],
+        now_ms: u64,
+    ) -> Result<bool, Full> {
+        if wanted.iter().sum::<usize>() > self.budget.max().unwrap_or(isize::MAX.unsigned_abs()) {
+            return Err(Full);
+        }
+        let mut was_missing = false;
+        for (index, (pledged, &wanted)) in pledged.iter_mut().zip(wanted).enumerate() {
+            let missing = wanted.saturating_sub(*pledged);
+            if missing > 0 {
+                self.reserve(guards, index, missing, now_ms)?;
+                guards.find(index).expect(OWN_SHARD).credit -= missing;
+                *pledged += missing;
+                was_missing = true;
+            }
+        }
+        Ok(was_missing)
     }
 
     /// Takes what is missing to so much credit from the budget, and a little more if it can.
@@ -124,6 +168,9 @@ impl Store {
     /// Evicts one item: from the domain of the shard that needs room, unless that has less than its
     /// part, or would lose much of what it has to one large item.
     fn evict(&self, guards: &mut Guards<'_>, need: Need) -> Room {
+        if !self.has_evictable(guards) {
+            return self.clear_out(guards, need);
+        }
         let span = self.span(need.shard);
         let share = self.budget.share() * span;
         if let Some(index) = need.shard
@@ -150,6 +197,23 @@ impl Store {
             }
         }
         room
+    }
+
+    /// Whether the policy may evict anybody at all. Of shards that are not locked, as last seen.
+    fn has_evictable(&self, guards: &mut Guards<'_>) -> bool {
+        let seen = |shard: &Padded| shard.seen_items.load(Ordering::Relaxed);
+        self.shards.iter().any(|shard| seen(shard) > 0)
+            || guards
+                .iter_mut()
+                .any(|(_, shard)| shard.evictable_len() > 0)
+    }
+
+    /// Without anybody to evict: what has expired, and what other shards of the command have left.
+    fn clear_out(&self, guards: &mut Guards<'_>, need: Need) -> Room {
+        let made = guards.iter_mut().any(|(index, shard)| {
+            self.evict_among(&mut [Member::new(index, shard)], 1, need) == Room::Made
+        });
+        if made { Room::Made } else { Room::Nobody }
     }
 
     /// How many shards evict together with this one, so that there are enough items to choose
@@ -314,6 +378,7 @@ impl Store {
     }
 }
 
+const OWN_SHARD: &str = "the shard of a key of the command is locked";
 /// The window's part of the memory: a fifth.
 const WINDOW_SHARE: usize = 5;
 /// Counts may take at most this part of the memory: a quarter, where items are very small.

@@ -134,7 +134,7 @@ impl Shard {
 
     /// Stores a string. What was under the key before is gone, its expiry included.
     ///
-    /// There must be [`credit`](Self::has_credit) for [`charge_max`](super::charge_max) bytes.
+    /// There must be [`credit`](Self::has_credit) for [`charge`](super::charge) bytes.
     pub fn set(&mut self, db: u16, key: Key<'_>, write: Write<'_>, now_ms: u64) {
         let expires_at = write.expires_at.map_or(0, NonZeroU64::get);
         let with_expiry = expires_at != 0;
@@ -224,6 +224,16 @@ impl Shard {
         old.free();
         self.start_expiry(db, new, expires_at.get());
         true
+    }
+
+    /// Sets how often a key is said to have been used, where items carry Redis's counter; without
+    /// a number, as often as a new one.
+    pub fn set_frequency(&mut self, db: u16, key: Key<'_>, count: Option<u8>, now_ms: u64) {
+        if self.tuning.policy.is_lfu()
+            && let Some(handle) = self.find(db, key)
+        {
+            handle.set_clock(self.tuning.clock_with(count, now_ms));
+        }
     }
 
     /// Removes items that are due, at most about `budget` of them; what is left of the budget tells

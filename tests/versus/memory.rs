@@ -201,6 +201,90 @@ fn noeviction_refuses_writes_and_loses_nothing() {
     assert_eq!(client.say(&format!("MSET a {value} b {value}")), "+OK\r\n");
 }
 
+/// Fills a server that evicts nobody with 1 kB values until it refuses one, then with less.
+fn fill(client: &mut Client) -> i64 {
+    let mut written = 0;
+    for len in [1000, 100, 1] {
+        let value = "v".repeat(len);
+        while client.say(&format!("SET key:{written} {value}")) == "+OK\r\n" {
+            written += 1;
+            assert!(written < 5000, "2 MiB hold no 5000 keys");
+        }
+    }
+    written
+}
+
+#[test]
+fn what_redis_never_refuses_is_not_refused_when_memory_is_full() {
+    let server = Server::corral(&["--maxmemory", "2mb", "--maxmemory-policy", "noeviction"]);
+    let mut client = server.connect();
+    let keys = fill(&mut client);
+    let long = "n".repeat(200);
+    for key in 0..keys {
+        let other = format!("{long}:{key}");
+        assert_eq!(client.number(&format!("EXPIRE key:{key} 1000")), 1);
+        match key % 3 {
+            0 => assert_eq!(client.say(&format!("RENAME key:{key} {other}")), "+OK\r\n"),
+            1 => assert_eq!(client.number(&format!("RENAMENX key:{key} {other}")), 1),
+            _ => assert_eq!(client.number(&format!("MOVE key:{key} 1")), 1),
+        }
+    }
+    assert_eq!(client.number("DBSIZE"), keys - keys / 3);
+    assert_eq!(client.info("evicted_keys"), "0");
+    assert!(
+        used(&mut client) > 2 * MIB,
+        "names and expiries came on top"
+    );
+    let value = "v".repeat(5000);
+    for refused in [
+        format!("SET new {value}"),
+        format!("COPY {long}:0 copy"),
+        format!("APPEND {long}:0 {value}"),
+    ] {
+        assert_eq!(client.say(&refused), FULL, "{refused:.20}");
+    }
+    assert_eq!(client.say("FLUSHALL"), "+OK\r\n");
+    assert_eq!(client.say(&format!("SET new {value}")), "+OK\r\n");
+}
+
+#[test]
+fn what_a_rename_adds_is_made_up_for_by_eviction() {
+    let server = Server::corral(&["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.connect();
+    let value = "v".repeat(1000);
+    for key in 0..3000 {
+        client.say(&format!("SET key:{key} {value}"));
+        let renamed = client.say(&format!("RENAME key:{key} {}:{key}", "n".repeat(200)));
+        assert_eq!(renamed, "+OK\r\n");
+        assert!(used(&mut client) <= 2 * MIB);
+    }
+    assert!(client.number("DBSIZE") > 1000);
+}
+
+#[test]
+fn mset_stores_all_or_nothing_when_memory_is_full() {
+    for command in ["MSET", "MSETNX"] {
+        let server = Server::corral(&["--maxmemory", "2mb", "--maxmemory-policy", "noeviction"]);
+        let mut client = server.connect();
+        let keys = fill(&mut client);
+        // Room for some of what follows.
+        assert_eq!(client.number("DEL key:0 key:1 key:2 key:3 key:4"), 5);
+        let mut stored = 0;
+        for round in 0..40 {
+            let pairs = (0..8).map(|key| format!(" {round}:{key} {}", "v".repeat(50 + round)));
+            let reply = client.say(&format!("{command}{}", pairs.collect::<String>()));
+            let held = client.number("DBSIZE") - (keys - 5) - stored;
+            assert_eq!(held, if reply == FULL { 0 } else { 8 }, "{reply}");
+            stored += held;
+        }
+        assert!(0 < stored && stored < 8 * 40, "{stored}");
+        // What is overwritten pays for itself.
+        let value = "w".repeat(1000);
+        let pairs: String = (5..500).map(|key| format!(" key:{key} {value}")).collect();
+        assert_eq!(client.say(&format!("MSET{pairs}")), "+OK\r\n");
+    }
+}
+
 #[test]
 fn a_full_server_refuses_within_a_transaction_too() {
     let server = Server::corral(&["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);

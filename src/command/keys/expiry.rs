@@ -122,7 +122,7 @@ fn set_expiry(
     }
     // What is not after 1970 has passed as well.
     match u64::try_from(at).ok().and_then(NonZeroU64::new) {
-        Some(at) => context.view.set_expiry(place, Some(at))?,
+        Some(at) => context.view.set_expiry(place, Some(at)),
         None => {
             context.view.remove(place);
         }
@@ -138,7 +138,7 @@ pub(in crate::command) fn persist(context: &mut Context<'_>, request: &Request<'
         .find(place)
         .is_some_and(|entry| entry.expires_at().is_some());
     if had_expiry {
-        context.view.set_expiry(place, None)?;
+        context.view.set_expiry(place, None);
     }
     context.reply.integer(i64::from(had_expiry));
     Ok(())

@@ -83,6 +83,7 @@ pub(in crate::command) fn restore(context: &mut Context<'_>, request: &Request<'
         context.view.remove(place);
     } else {
         context.view.set(place, &value, expires_at)?;
+        context.view.set_frequency(place, options.frequency);
         if let Some(seconds) = options.idle_seconds {
             let last_use = now_ms.saturating_sub(seconds.saturating_mul(1000));
             context.view.set_last_use(place, last_use);

@@ -243,10 +243,15 @@ impl Tuning {
     /// The clock of a new item.
     fn first_clock(&self, now_ms: u64) -> u32 {
         if self.policy.is_lfu() {
-            minutes_clock(now_ms) << 8 | LFU_FIRST_COUNT
+            self.clock_with(None, now_ms)
         } else {
             seconds_clock(now_ms)
         }
+    }
+
+    /// The clock of an item that was used so often, under a policy that counts.
+    pub(super) fn clock_with(&self, count: Option<u8>, now_ms: u64) -> u32 {
+        minutes_clock(now_ms) << 8 | count.map_or(LFU_FIRST_COUNT, u32::from)
     }
 
     /// The clock after one more use: Redis's `LFULogIncr` on the decayed counter.

@@ -1,10 +1,11 @@
 //! The edges: nothing, too much, and what the bound allows.
 
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{START_MS, check_accounts, check_empty, get, peek, set, store};
 use crate::store::item::{self, LENGTH_MAX};
-use crate::store::{Full, Policy, Tuning, charge_max};
+use crate::store::{Entry, Full, Locked, Policy, Tuning, Write, charge_max};
 
 #[test]
 fn keys_and_values_may_be_empty() {
@@ -65,6 +66,77 @@ fn without_anybody_to_evict_a_write_is_refused_and_nothing_changes() {
         assert!(stored > 50, "{stored} items of 160 bytes in 20 000");
         assert!((0..stored).all(|key| get(&store, 0, &key.to_le_bytes(), START_MS)));
         check_accounts(&store);
+    }
+}
+
+#[test]
+fn what_may_not_be_refused_is_made_up_for_by_the_next() {
+    for policy in Policy::ALL {
+        let store = store(8, Some(20_000), policy);
+        let mut stored = 0u32;
+        let fits = |key: u32| set(&store, 0, &key.to_le_bytes(), &[1; 100], 0, START_MS).is_ok();
+        while stored < 1000 && fits(stored) {
+            stored += 1;
+        }
+        let key = store.key(b"beyond");
+        let mut locked = store.lock(key.hash);
+        locked.reserve_beyond(key.hash, 1000, START_MS);
+        let write = Write {
+            value: &[1; 900],
+            expires_at: None,
+        };
+        locked.shard(key.hash).set(0, key, write, START_MS);
+        drop(locked);
+        check_accounts(&store);
+        let evicts = stored == 1000;
+        assert_eq!(store.budget().is_over(), !evicts, "{policy:?}");
+        assert_eq!(fits(1_000_000), evicts, "{policy:?}");
+        assert!(peek(&store, 0, b"beyond", START_MS).is_some());
+    }
+}
+
+#[test]
+fn all_writes_of_a_command_are_paid_for_or_none() {
+    for policy in Policy::ALL {
+        let store = store(8, Some(40_000), policy);
+        let names: Vec<Vec<u8>> = (0..60u32).map(|key| key.to_le_bytes().to_vec()).collect();
+        let (mut paid, mut refused) = (0, 0);
+        for round in 0..200usize {
+            let first = round * 7 % 40;
+            let keys: Vec<_> = names[first..first + 20]
+                .iter()
+                .map(|key| store.key(key))
+                .collect();
+            let len = 50 + round * 37 % 3000;
+            let mut locked = store.lock_many(keys.iter().map(|key| key.hash));
+            let missing = |locked: &mut Locked<'_>, add: &mut dyn FnMut(u64, usize)| {
+                for &key in &keys {
+                    let charge = |entry: Entry<'_>| entry.charge();
+                    let present = locked.shard(key.hash).peek(0, key, START_MS).map(charge);
+                    add(
+                        key.hash,
+                        charge_max(key, len).saturating_sub(present.unwrap_or(0)),
+                    );
+                }
+            };
+            if locked.reserve_all(missing, START_MS).is_err() {
+                refused += 1;
+                continue;
+            }
+            // Nothing is reserved here: `set` asserts that it is paid for.
+            for &key in &keys {
+                let write = Write {
+                    value: &vec![1; len],
+                    expires_at: NonZeroU64::new(START_MS + 1000),
+                };
+                locked.shard(key.hash).set(0, key, write, START_MS);
+            }
+            paid += 1;
+            drop(locked);
+            check_accounts(&store);
+            assert!(!store.budget().is_over());
+        }
+        assert!(paid > 20 && refused > 20, "{policy:?}: {paid}, {refused}");
     }
 }
 
