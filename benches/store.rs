@@ -16,7 +16,7 @@ use std::hint::black_box;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use corral::store::{Options, Store, Tuning, Write, charge_max};
+use corral::store::{Announced, Options, Store, Tuning, Write, charge_max};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const KEYS: u64 = 1_000_000;
@@ -82,8 +82,11 @@ fn get(store: &Store, id: u64) {
 fn get_announced(store: &Store, ids: &[u64; PIPELINE]) {
     let names = ids.map(name);
     let keys = names.each_ref().map(|name| store.key(name));
-    keys.iter().for_each(|key| store.announce(0, key.hash));
-    keys.iter().for_each(|key| store.announce_item(0, key.hash));
+    let announced = keys.each_ref().map(|key| store.announce(0, key.hash));
+    announced
+        .into_iter()
+        .flatten()
+        .for_each(Announced::prefetch_item);
     for &key in &keys {
         let mut locked = store.lock(key.hash);
         let entry = locked.shard(key.hash).get(0, key, NOW_MS);

@@ -24,7 +24,7 @@ use crate::keyspace::View;
 use crate::metrics::ThreadMetrics;
 use crate::metrics::slow_log::{SlowEntry, shortened};
 use crate::resp::{Decoder, Reply, Request};
-use crate::store::Locked;
+use crate::store::{Announced, Locked};
 
 /// Requests that are looked at together.
 pub const BATCH_MAX: usize = 32;
@@ -133,12 +133,12 @@ impl Runner<'_> {
     #[inline]
     fn announce(&self, resolved: &[Resolved]) {
         let (store, db) = (&self.instance.store, self.session.db);
-        for hash in resolved.iter().filter_map(|slot| slot.hash) {
-            store.announce(db, hash);
+        let mut announced = [None; BATCH_MAX];
+        for (announced, slot) in announced.iter_mut().zip(resolved) {
+            *announced = slot.hash.and_then(|hash| store.announce(db, hash));
         }
-        for hash in resolved.iter().filter_map(|slot| slot.hash) {
-            store.announce_item(db, hash);
-        }
+        let announced = announced.into_iter().flatten();
+        announced.for_each(Announced::prefetch_item);
     }
 
     fn pause(&self, slot: &Resolved) -> Option<Ended> {

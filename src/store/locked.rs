@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::shard::Shard;
-use super::{Full, Store};
+use super::{Announced, Full, Store};
 
 pub(super) enum Guards<'a> {
     One(usize, MutexGuard<'a, Shard>),
@@ -139,19 +139,15 @@ impl<'a> Locked<'a> {
         paid
     }
 
-    /// As [`Store::announce`] and [`Store::announce_item`], for keys whose shards are locked.
+    /// As [`Store::announce`], for keys whose shards are locked.
     pub fn announce(&self, db: u16, hashes: &[u64]) {
         let db = self.physical(db);
-        for &hash in hashes {
-            if let Some(shard) = self.guards.peek(self.store.shard_of(hash)) {
-                shard.prefetch_bucket(db, hash);
-            }
-        }
-        for &hash in hashes {
-            if let Some(shard) = self.guards.peek(self.store.shard_of(hash)) {
-                shard.prefetch_item(db, hash);
-            }
-        }
+        let announced = |&hash: &u64| {
+            let shard = self.guards.peek(self.store.shard_of(hash))?;
+            shard.announce(db, hash)
+        };
+        let announced: Vec<Announced> = hashes.iter().filter_map(announced).collect();
+        announced.into_iter().for_each(Announced::prefetch_item);
     }
 
     /// Whether all shards are locked.

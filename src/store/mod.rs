@@ -6,9 +6,10 @@
 //! keys must change at once, their shards are locked in the order of their index ([`Locked`]).
 //!
 //! Knows nothing of commands, replies, or what a value means. The only room with `unsafe`:
-//! [`item`] says under which invariant.
+//! [`item`] says under which invariant, and `directory` how a bucket is found without the lock.
 
 pub mod budget;
+mod directory;
 pub mod entry;
 pub mod eviction;
 pub mod item;
@@ -28,11 +29,13 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 pub use budget::Budget;
+use directory::Directory;
 pub use entry::{Entry, Garbage, Key, Write, charge, charge_max};
 pub use eviction::{Policy, Tuning};
 use locked::Guards;
 pub use locked::Locked;
 pub use shard::Shard;
+pub use table::Announced;
 
 /// There is no room, and nobody who may be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ struct Padded {
 /// The sharded map.
 pub struct Store {
     shards: Box<[Padded]>,
+    /// Where to find the keys of the first database, by shard.
+    directories: Box<[Arc<Directory>]>,
     shift: u32,
     hasher: ahash::RandomState,
     budget: Budget,
@@ -87,15 +92,21 @@ impl Store {
         );
         let hasher = ahash::RandomState::new();
         let times = Arc::default();
-        let padded = |index| Padded {
-            lock: Mutex::new(Shard::new(index, &hasher, &times, options.now_ms)),
+        let directories: Box<[Arc<Directory>]> = (0..shards).map(|_| Arc::default()).collect();
+        let padded = |(index, directory)| Padded {
+            lock: Mutex::new(Shard::new(
+                index,
+                &hasher,
+                &times,
+                directory,
+                options.now_ms,
+            )),
             seen_bytes: AtomicUsize::new(0),
             seen_items: AtomicUsize::new(0),
         };
         let store = Self {
-            shards: (0..u16::try_from(shards).expect("SHARDS_MAX"))
-                .map(padded)
-                .collect(),
+            shards: (0..).zip(&directories).map(padded).collect(),
+            directories,
             shift: 64 - shards.ilog2(),
             hasher: hasher.clone(),
             budget: Budget::new(options.bytes_max, shards),
@@ -203,22 +214,18 @@ impl Store {
         }
     }
 
-    /// Asks the processor for what a look-up of this key reads first, then, by
-    /// [`Self::announce_item`], for what it reads next: with a pipeline's keys announced in turn
-    /// before they are used, their cache misses overlap.
+    /// Asks the processor for what a look-up of this key reads first; then, by what is returned,
+    /// for what it reads next: with a pipeline's keys announced in turn before they are used, their
+    /// cache misses overlap. Takes no lock for keys of the first database.
     #[inline]
-    pub fn announce(&self, db: u16, hash: u64) {
-        if let Some(shard) = self.shards[self.shard_of(hash)].lock.try_lock() {
-            shard.prefetch_bucket(self.physical(db), hash);
+    pub fn announce(&self, db: u16, hash: u64) -> Option<Announced> {
+        let (db, index) = (self.physical(db), self.shard_of(hash));
+        if db != 0 {
+            return self.shards[index].lock.try_lock()?.announce(db, hash);
         }
-    }
-
-    /// See [`Self::announce`].
-    #[inline]
-    pub fn announce_item(&self, db: u16, hash: u64) {
-        if let Some(shard) = self.shards[self.shard_of(hash)].lock.try_lock() {
-            shard.prefetch_item(self.physical(db), hash);
-        }
+        let directory = &self.directories[index];
+        directory.prefetch_counters(hash);
+        Some(Announced::new(directory.bucket(hash)?, hash))
     }
 
     /// What all items cost, in bytes.

@@ -9,13 +9,14 @@ use std::mem::offset_of;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use super::directory::Directory;
 use super::entry::{Entry, Garbage, Key, Write};
 use super::eviction::Times;
 use super::eviction::sketch::Sketch;
 use super::eviction::window::Window;
 use super::eviction::{Pool, Tuning};
 use super::item::{Flags, Handle};
-use super::table::Table;
+use super::table::{Announced, Table};
 use super::watch::Watchers;
 use super::wheel::Wheel;
 
@@ -47,6 +48,8 @@ pub struct Shard {
     pub(super) expired: u64,
     /// Who watches keys of this shard.
     pub watchers: Watchers,
+    /// Of the first database.
+    directory: Arc<Directory>,
     hasher: ahash::RandomState,
     random: u64,
     /// What all shards count together.
@@ -64,10 +67,13 @@ impl Shard {
         index: u16,
         hasher: &ahash::RandomState,
         times: &Arc<Times>,
+        directory: &Arc<Directory>,
         now_ms: u64,
     ) -> Self {
+        let mut table = Table::default();
+        table.tell(directory);
         Self {
-            tables: vec![Table::default()],
+            tables: vec![table],
             tuning: Tuning::default(),
             changed: false,
             index,
@@ -83,6 +89,7 @@ impl Shard {
             expired: 0,
             watchers: Watchers::default(),
             random: hasher.hash_one(index) | 1,
+            directory: Arc::clone(directory),
             hasher: hasher.clone(),
             times: Arc::clone(times),
         }
@@ -281,7 +288,7 @@ impl Shard {
         let Some(table) = self.tables.get_mut(usize::from(db)) else {
             return Garbage::default();
         };
-        let table = std::mem::take(table);
+        let table = table.take();
         if self.len() == 0 {
             return self.clear_lists(vec![table], now_ms);
         }
@@ -296,7 +303,7 @@ impl Shard {
 
     /// Removes all items. What is returned holds them: to drop it frees them.
     pub fn clear_all(&mut self, now_ms: u64) -> Garbage {
-        let tables = std::mem::replace(&mut self.tables, vec![Table::default()]);
+        let tables = self.tables.iter_mut().map(Table::take).collect();
         self.clear_lists(tables, now_ms)
     }
 
@@ -332,20 +339,9 @@ impl Shard {
     }
 
     /// Asks the processor for what a look-up of this key reads first.
-    #[inline]
-    pub(super) fn prefetch_bucket(&self, db: u16, hash: u64) {
-        if let Some(table) = self.tables.get(usize::from(db)) {
-            table.prefetch_bucket(hash);
-        }
+    pub(super) fn announce(&self, db: u16, hash: u64) -> Option<Announced> {
         self.sketch.prefetch(hash);
-    }
-
-    /// Asks the processor for what a look-up of this key reads next.
-    #[inline]
-    pub(super) fn prefetch_item(&self, db: u16, hash: u64) {
-        if let Some(table) = self.tables.get(usize::from(db)) {
-            table.prefetch_item(hash);
-        }
+        self.tables.get(usize::from(db))?.announce(hash)
     }
 
     /// What the items and what belongs to them cost, in bytes.
@@ -387,6 +383,7 @@ impl Shard {
         let freed = self.sketch.heap_bytes() + std::mem::take(&mut self.saved);
         self.unpay(freed);
         self.sketch.clear(&self.times);
+        self.directory.set_counters(self.sketch.blocks());
         self.pool.clear();
     }
 
@@ -400,6 +397,7 @@ impl Shard {
     pub(super) fn grow_sketch(&mut self) {
         let before = self.sketch.heap_bytes();
         self.sketch.grow(self.len() + 1, &self.times);
+        self.directory.set_counters(self.sketch.blocks());
         let left = (self.saved + before).saturating_sub(self.sketch.heap_bytes());
         self.saved = 0;
         self.unpay(left);

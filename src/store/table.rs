@@ -10,7 +10,12 @@
 //! into itself and itself + 2^k, Redis's reverse-binary SCAN cursor keeps its guarantee: what is
 //! there from the first call to the last is returned.
 
-use super::item::{Handle, prefetch};
+use std::sync::Arc;
+
+use super::directory::{
+    Bucket, Directory, SEGMENT, SLOTS, Segment, bucket_index, give_back, new_segment,
+};
+use super::item::Handle;
 
 /// Average number of items in a bucket of eight.
 pub(super) const ITEMS_PER_BUCKET: usize = 5;
@@ -18,30 +23,55 @@ pub(super) const ITEMS_PER_BUCKET: usize = 5;
 /// Below this many items in a bucket on average, the table gives buckets back.
 const ITEMS_PER_BUCKET_MIN: usize = 2;
 
-const SLOTS: usize = 8;
 const LAST: usize = SLOTS - 1;
-/// Buckets are allocated 64 at a time: 4 KiB.
-const SEGMENT: usize = 64;
 const TAG_SHIFT: u32 = 48;
+/// A slot is 0 if it is empty. Its lowest bit is 0 for a tag and a handle; it is 1, in the last slot
+/// only, for the index of an overflow bucket, shifted left by one.
 const LINK: u64 = 1;
-
-/// 0: empty. Lowest bit 0: tag and handle. Lowest bit 1, in the last slot only: the index of an
-/// overflow bucket, shifted left by one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Bucket([u64; SLOTS]);
-
-const EMPTY: Bucket = Bucket([0; SLOTS]);
 
 #[derive(Default)]
 pub(super) struct Table {
-    segments: Vec<Box<[Bucket; SEGMENT]>>,
+    segments: Vec<&'static Segment>,
     buckets: usize,
     overflow: Vec<Bucket>,
     overflow_free: Vec<u32>,
     /// What is moved at the moment; empty otherwise.
     moving: Vec<u64>,
     len: usize,
+    /// Where the buckets are told to those who announce.
+    directory: Option<Arc<Directory>>,
+}
+
+/// A bucket of which an item is to be looked for.
+#[derive(Clone, Copy)]
+pub struct Announced {
+    bucket: &'static Bucket,
+    tag: u64,
+}
+
+impl Announced {
+    /// For a hash whose bucket this is; asks for the bucket.
+    #[inline]
+    pub(super) fn new(bucket: &'static Bucket, hash: u64) -> Self {
+        bucket.prefetch();
+        Self {
+            bucket,
+            tag: tag(hash),
+        }
+    }
+
+    /// Asks the processor for the items in the bucket that may be the one.
+    #[inline]
+    pub fn prefetch_item(self) {
+        for slot in self.bucket.slots() {
+            if slot >> TAG_SHIFT == self.tag
+                && slot & LINK == 0
+                && let Some(handle) = Handle::from_bits(slot)
+            {
+                handle.prefetch();
+            }
+        }
+    }
 }
 
 /// One slot, by its bucket.
@@ -72,7 +102,7 @@ impl Table {
         let tag = tag(hash);
         let mut bucket = self.bucket(At::Main(self.index(hash)));
         loop {
-            for &slot in &bucket.0 {
+            for slot in bucket.slots() {
                 if slot >> TAG_SHIFT == tag
                     && slot & LINK == 0
                     && let Some(handle) = Handle::from_bits(slot)
@@ -85,36 +115,36 @@ impl Table {
         }
     }
 
-    /// Asks for the bucket of this hash.
+    /// The bucket of this hash, which is asked for.
     #[inline]
-    pub(super) fn prefetch_bucket(&self, hash: u64) {
-        if self.buckets > 0 {
-            prefetch(std::ptr::from_ref(self.bucket(At::Main(self.index(hash)))).cast());
-        }
+    pub(super) fn announce(&self, hash: u64) -> Option<Announced> {
+        let index = bucket_index(hash, self.buckets)?;
+        let bucket = &self.segments[index / SEGMENT][index % SEGMENT];
+        Some(Announced::new(bucket, hash))
     }
 
-    /// Asks for the items in the bucket of this hash that may be the one.
-    #[inline]
-    pub(super) fn prefetch_item(&self, hash: u64) {
-        if self.buckets == 0 {
-            return;
+    /// From now on, tells this directory where the buckets are.
+    pub(super) fn tell(&mut self, directory: &Arc<Directory>) {
+        debug_assert!(self.buckets == 0, "told from the first bucket on");
+        directory.set_buckets(0);
+        self.directory = Some(Arc::clone(directory));
+    }
+
+    /// Leaves an empty table behind, which tells the same directory.
+    pub(super) fn take(&mut self) -> Self {
+        let directory = self.directory.take();
+        let taken = std::mem::take(self);
+        if let Some(directory) = directory {
+            self.tell(&directory);
         }
-        let tag = tag(hash);
-        for &slot in &self.bucket(At::Main(self.index(hash))).0 {
-            if slot >> TAG_SHIFT == tag
-                && slot & LINK == 0
-                && let Some(handle) = Handle::from_bits(slot)
-            {
-                handle.prefetch();
-            }
-        }
+        taken
     }
 
     /// Adds an item whose key is not there yet.
     pub(super) fn insert(&mut self, hash: u64, handle: Handle, hash_of: impl Fn(&[u8]) -> u64) {
         if self.buckets == 0 {
-            self.segments.push(Box::new([EMPTY; SEGMENT]));
-            self.buckets = 1;
+            self.add_segment();
+            self.set_buckets(1);
         } else if self.len >= self.buckets * ITEMS_PER_BUCKET {
             self.split(hash_of);
         }
@@ -126,13 +156,13 @@ impl Table {
     /// Puts `new` where `old` was. `old` must be there.
     pub(super) fn replace(&mut self, hash: u64, old: Handle, new: Handle) {
         let (at, position) = self.locate(hash, old).expect("the item is in its table");
-        self.bucket_mut(at).0[position] = slot(hash, new);
+        self.bucket(at).set(position, slot(hash, new));
     }
 
     /// Takes out an item, which must be there.
     pub(super) fn remove(&mut self, hash: u64, handle: Handle, hash_of: impl Fn(&[u8]) -> u64) {
         let (at, position) = self.locate(hash, handle).expect("the item is in its table");
-        self.bucket_mut(at).0[position] = 0;
+        self.bucket(at).set(position, 0);
         self.close_gap(At::Main(self.index(hash)), at, position);
         self.len -= 1;
         if self.buckets > 1 && self.len < (self.buckets - 1) * ITEMS_PER_BUCKET_MIN {
@@ -183,7 +213,7 @@ impl Table {
             let tag = tag(hash);
             let mut bucket = self.bucket(At::Main(self.index(hash)));
             loop {
-                for &slot in &bucket.0 {
+                for slot in bucket.slots() {
                     if slot >> TAG_SHIFT == tag
                         && slot & LINK == 0
                         && let Some(handle) = Handle::from_bits(slot)
@@ -202,7 +232,7 @@ impl Table {
     fn visit_chain(&self, index: usize, visit: &mut impl FnMut(Handle)) {
         let mut bucket = self.bucket(At::Main(index));
         loop {
-            for &slot in &bucket.0 {
+            for slot in bucket.slots() {
                 if slot & LINK == 0
                     && let Some(handle) = Handle::from_bits(slot)
                 {
@@ -219,20 +249,10 @@ impl Table {
         1 << self.buckets.ilog2()
     }
 
-    /// The bucket of a hash: by one bit more where the bucket is already split.
+    /// The index of the bucket of a hash; there must be one.
     #[inline]
     fn index(&self, hash: u64) -> usize {
-        let base = self.base();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the mask keeps the low bits anyway"
-        )]
-        let index = hash as usize & (2 * base - 1);
-        if index < self.buckets {
-            index
-        } else {
-            index - base
-        }
+        bucket_index(hash, self.buckets).unwrap_or(0)
     }
 
     #[inline]
@@ -243,19 +263,12 @@ impl Table {
         }
     }
 
-    fn bucket_mut(&mut self, at: At) -> &mut Bucket {
-        match at {
-            At::Main(index) => &mut self.segments[index / SEGMENT][index % SEGMENT],
-            At::Overflow(index) => &mut self.overflow[index],
-        }
-    }
-
     fn locate(&self, hash: u64, handle: Handle) -> Option<(At, usize)> {
         let wanted = slot(hash, handle);
         let mut at = At::Main(self.index(hash));
         loop {
             let bucket = self.bucket(at);
-            if let Some(position) = bucket.0.iter().position(|&slot| slot == wanted) {
+            if let Some(position) = bucket.slots().position(|slot| slot == wanted) {
                 return Some((at, position));
             }
             at = next(bucket)?;
@@ -265,21 +278,21 @@ impl Table {
     /// Puts a slot into the first room of a chain, lengthening it if there is none.
     fn put(&mut self, mut at: At, slot: u64) {
         loop {
-            let bucket = self.bucket_mut(at);
-            if let Some(empty) = bucket.0.iter_mut().find(|slot| **slot == 0) {
-                *empty = slot;
+            let bucket = self.bucket(at);
+            if let Some(empty) = bucket.slots().position(|slot| slot == 0) {
+                bucket.set(empty, slot);
                 return;
             }
             if let Some(after) = next(bucket) {
                 at = after;
                 continue;
             }
-            let displaced = bucket.0[LAST];
             let index = self.new_overflow();
-            self.bucket_mut(at).0[LAST] = (index as u64) << 1 | LINK;
-            let added = &mut self.overflow[index].0;
-            added[0] = displaced;
-            added[1] = slot;
+            let bucket = self.bucket(at);
+            let displaced = bucket.get(LAST);
+            bucket.set(LAST, (index as u64) << 1 | LINK);
+            self.overflow[index].set(0, displaced);
+            self.overflow[index].set(1, slot);
             return;
         }
     }
@@ -292,14 +305,15 @@ impl Table {
             (before, last) = (last, after);
         }
         let At::Overflow(index) = last else { return };
+        let end = &self.overflow[index];
         if last != at
-            && let Some(filled) = self.overflow[index].0.iter_mut().find(|slot| **slot != 0)
+            && let Some(filled) = end.slots().position(|slot| slot != 0)
         {
-            let moved = std::mem::take(filled);
-            self.bucket_mut(at).0[position] = moved;
+            self.bucket(at).set(position, end.get(filled));
+            end.set(filled, 0);
         }
-        if self.overflow[index].0.iter().all(|&slot| slot == 0) {
-            self.bucket_mut(before).0[LAST] = 0;
+        if end.slots().all(|slot| slot == 0) {
+            self.bucket(before).set(LAST, 0);
             self.free_overflow(index);
         }
     }
@@ -315,10 +329,10 @@ impl Table {
 
     fn new_overflow(&mut self) -> usize {
         if let Some(index) = self.overflow_free.pop() {
-            self.overflow[index as usize] = EMPTY;
+            self.overflow[index as usize] = Bucket::default();
             return index as usize;
         }
-        self.overflow.push(EMPTY);
+        self.overflow.push(Bucket::default());
         self.overflow.len() - 1
     }
 
@@ -326,14 +340,10 @@ impl Table {
     fn drain_chain(&mut self, index: usize) {
         let mut at = At::Main(index);
         loop {
-            let bucket = std::mem::replace(self.bucket_mut(at), EMPTY);
-            self.moving.extend(
-                bucket
-                    .0
-                    .iter()
-                    .filter(|&&slot| slot != 0 && slot & LINK == 0),
-            );
-            let after = next(&bucket);
+            let slots = self.bucket(at).take();
+            let items = slots.iter().filter(|&&slot| slot != 0 && slot & LINK == 0);
+            self.moving.extend(items);
+            let after = next_of(slots[LAST]);
             if let At::Overflow(index) = at {
                 self.free_overflow(index);
             }
@@ -342,24 +352,39 @@ impl Table {
         }
     }
 
+    fn add_segment(&mut self) {
+        let segment = new_segment();
+        if let Some(directory) = &self.directory {
+            directory.put(self.segments.len(), segment);
+        }
+        self.segments.push(segment);
+    }
+
+    fn set_buckets(&mut self, buckets: usize) {
+        self.buckets = buckets;
+        if let Some(directory) = &self.directory {
+            directory.set_buckets(buckets);
+        }
+    }
+
     /// Adds one bucket and moves to it what belongs there.
     fn split(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
         let added = self.buckets;
         if added.is_multiple_of(SEGMENT) {
-            self.segments.push(Box::new([EMPTY; SEGMENT]));
+            self.add_segment();
         }
         self.drain_chain(added - self.base());
-        self.buckets += 1;
+        self.set_buckets(added + 1);
         self.put_moving(hash_of);
     }
 
     /// Takes the last bucket away and moves what it held to where it came from.
     fn merge(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
         self.drain_chain(self.buckets - 1);
-        self.buckets -= 1;
+        self.set_buckets(self.buckets - 1);
         self.put_moving(hash_of);
         if self.buckets.is_multiple_of(SEGMENT) {
-            self.segments.truncate(self.buckets / SEGMENT);
+            give_back(self.segments.drain(self.buckets / SEGMENT..));
         }
     }
 
@@ -379,8 +404,17 @@ impl Table {
     }
 }
 
+impl Drop for Table {
+    fn drop(&mut self) {
+        give_back(self.segments.drain(..));
+    }
+}
+
 fn next(bucket: &Bucket) -> Option<At> {
-    let last = bucket.0[LAST];
+    next_of(bucket.get(LAST))
+}
+
+fn next_of(last: u64) -> Option<At> {
     (last & LINK != 0).then_some(At::Overflow((last >> 1) as usize))
 }
 

@@ -61,6 +61,11 @@ impl Sketch {
         *self = Self::default();
     }
 
+    /// What a key's counters are one of: the low bits of its hash say which.
+    pub(in crate::store) fn blocks(&self) -> &[impl Sized] {
+        &self.blocks
+    }
+
     /// How many keys it is made for.
     pub(in crate::store) fn capacity(&self) -> usize {
         self.blocks.len() * KEYS_PER_BLOCK

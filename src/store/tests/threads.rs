@@ -44,8 +44,9 @@ fn write(store: &Store, keys: &[u64], random: u64) {
 fn read(store: &Store, id: u64) {
     let name = id.to_le_bytes();
     let key = store.key(&name);
-    store.announce(0, key.hash);
-    store.announce_item(0, key.hash);
+    if let Some(announced) = store.announce(0, key.hash) {
+        announced.prefetch_item();
+    }
     let mut locked = store.lock(key.hash);
     if let Some(entry) = locked.shard(key.hash).get(0, key, START_MS) {
         assert!(
