@@ -84,12 +84,13 @@ impl Runner<'_> {
             let request = decoder.at(first + index, buffer);
             *slot = self.resolve(&request);
         }
-        if count > 1 {
-            self.announce(&resolved[..count]);
-        }
+        let announced = self.announce(&resolved[..count]);
+        // The buckets are on their way while the clocks are read.
         let metrics = &self.instance.metrics.threads[self.session.thread];
         let mut timing = Timing::start(self.session);
         let now_ms = clock::unix_ms();
+        let announced = announced.into_iter().take(count).flatten();
+        announced.for_each(Announced::prefetch_item);
         let mut ended = Ended::Done;
         let mut ran = 0;
         for slot in &resolved[..count] {
@@ -131,14 +132,13 @@ impl Runner<'_> {
     }
 
     #[inline]
-    fn announce(&self, resolved: &[Resolved]) {
+    fn announce(&self, resolved: &[Resolved]) -> [Option<Announced>; BATCH_MAX] {
         let (store, db) = (&self.instance.store, self.session.db);
         let mut announced = [None; BATCH_MAX];
         for (announced, slot) in announced.iter_mut().zip(resolved) {
             *announced = slot.hash.and_then(|hash| store.announce(db, hash));
         }
-        let announced = announced.into_iter().flatten();
-        announced.for_each(Announced::prefetch_item);
+        announced
     }
 
     fn pause(&self, slot: &Resolved) -> Option<Ended> {
