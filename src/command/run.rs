@@ -1,8 +1,7 @@
 //! How requests come to run: checks, locks, handler, bookkeeping.
 //!
-//! A pipeline is run in batches of up to [`BATCH_MAX`]. First all names are looked up, then all
-//! keys are announced to the store, so that their cache misses overlap; then the requests run in
-//! order. The clock is read around the batch rather than around each request: of quick commands
+//! A pipeline is run in batches of up to [`BATCH_MAX`]. First all names are looked up and all keys
+//! announced to the store, so that their cache misses overlap; then the requests run in order. The clock is read around the batch rather than around each request: of quick commands
 //! each is booked the same part of the time, one that may be slow is timed alone.
 
 use std::sync::atomic::Ordering;
@@ -58,6 +57,8 @@ struct Resolved {
     command: Result<&'static Command, LookupError>,
     /// The hash of its only key.
     hash: Option<u64>,
+    /// Where that key is to be looked for.
+    announced: Option<Announced>,
 }
 
 /// Where the replies of a batch go, and who counts.
@@ -79,17 +80,17 @@ impl Runner<'_> {
         let mut resolved = [Resolved {
             command: Err(LookupError::UnknownCommand),
             hash: None,
+            announced: None,
         }; BATCH_MAX];
         for (index, slot) in resolved.iter_mut().enumerate().take(count) {
             let request = decoder.at(first + index, buffer);
             *slot = self.resolve(&request);
         }
-        let announced = self.announce(&resolved[..count]);
         // The buckets are on their way while the clocks are read.
         let metrics = &self.instance.metrics.threads[self.session.thread];
         let mut timing = Timing::start(self.session);
         let now_ms = clock::unix_ms();
-        let announced = announced.into_iter().take(count).flatten();
+        let announced = resolved[..count].iter().filter_map(|slot| slot.announced);
         announced.for_each(Announced::prefetch_item);
         let mut ended = Ended::Done;
         let mut ran = 0;
@@ -128,17 +129,12 @@ impl Runner<'_> {
             }
             Ok(_) | Err(_) => None,
         };
-        Resolved { command, hash }
-    }
-
-    #[inline]
-    fn announce(&self, resolved: &[Resolved]) -> [Option<Announced>; BATCH_MAX] {
         let (store, db) = (&self.instance.store, self.session.db);
-        let mut announced = [None; BATCH_MAX];
-        for (announced, slot) in announced.iter_mut().zip(resolved) {
-            *announced = slot.hash.and_then(|hash| store.announce(db, hash));
+        Resolved {
+            command,
+            hash,
+            announced: hash.and_then(|hash| store.announce(db, hash)),
         }
-        announced
     }
 
     fn pause(&self, slot: &Resolved) -> Option<Ended> {
