@@ -1,8 +1,9 @@
 //! How requests come to run: checks, locks, handler, bookkeeping.
 //!
 //! A pipeline is run in batches of up to [`BATCH_MAX`]. First all names are looked up and all keys
-//! announced to the store, so that their cache misses overlap; then the requests run in order. The clock is read around the batch rather than around each request: of quick commands
-//! each is booked the same part of the time, one that may be slow is timed alone.
+//! announced to the store, so that their cache misses overlap; then the requests run in order. The
+//! clock is read around the batch rather than around each request: of quick commands each is booked
+//! the same part of the time, one that may be slow is timed alone.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -25,8 +25,8 @@ const ITEMS_PER_BUCKET_MIN: usize = 2;
 
 const LAST: usize = SLOTS - 1;
 const TAG_SHIFT: u32 = 48;
-/// A slot is 0 if it is empty. Its lowest bit is 0 for a tag and a handle; it is 1, in the last slot
-/// only, for the index of an overflow bucket, shifted left by one.
+/// A slot is 0 if it is empty. Its lowest bit is 0 for a tag and a handle; it is 1, in the last
+/// slot only, for the index of an overflow bucket, shifted left by one.
 const LINK: u64 = 1;
 
 #[derive(Default)]
