@@ -23,6 +23,7 @@ use crate::command::spec::Command;
 use crate::instance::clients::{Client, Told};
 use crate::near::{Now, Why};
 use crate::resp::{Decoder, Request};
+use crate::store::Announced;
 use crate::upstream::buffer::Buffer;
 use crate::upstream::passthrough::{Ended, Visit};
 use crate::upstream::shared::{Coherence as _, Link};
@@ -55,6 +56,8 @@ struct Known {
     class: Class,
     /// The hash of its only key, where it is looked up.
     hash: u64,
+    /// Where it is to be looked for.
+    announced: Option<Announced>,
 }
 
 /// Serves a client until its connection is over.
@@ -163,7 +166,10 @@ impl Shared {
     ) -> Poll<Left> {
         self.outbox.register(context);
         loop {
-            let mut moved = self.take_requests();
+            let mut moved = false;
+            while self.take_requests() {
+                moved = true;
+            }
             match self.write(context, stream) {
                 Ok(wrote) => moved |= wrote,
                 Err(_) => return Poll::Ready(Left::Ended),
@@ -362,25 +368,27 @@ impl Shared {
             command: None,
             class: Class::Private,
             hash: 0,
+            announced: None,
         }; BATCH_MAX];
+        let near_database = self.near_database();
         for (at, known) in known.iter_mut().enumerate().take(count) {
             let request = decoder.at(at, bytes);
             let (command, class) = classify(&request);
-            let hash = if class == Class::Near {
-                store.hash(request.argument(1))
-            } else {
-                0
-            };
+            let (mut hash, mut announced) = (0, None);
+            if class == Class::Near {
+                hash = store.hash(request.argument(1));
+                announced = near_database.and_then(|db| store.announce(db, hash));
+            }
             *known = Known {
                 command,
                 class,
                 hash,
+                announced,
             };
         }
-        if count > 1 {
-            self.announce(&known[..count]);
-        }
         let now = self.front.now();
+        let announced = known[..count].iter().filter_map(|known| known.announced);
+        announced.for_each(Announced::prefetch_item);
         let mut taken = 0;
         let mut start = 0;
         for (at, known) in known.iter().enumerate().take(count) {
@@ -409,30 +417,12 @@ impl Shared {
         taken
     }
 
-    fn announce(&self, known: &[Known]) {
-        let store = &self.front.instance.store;
-        let Some(db) = self.near_database() else {
-            return;
-        };
-        let hashes = || {
-            let near = known.iter().filter(|known| known.class == Class::Near);
-            near.map(|known| known.hash)
-        };
-        for hash in hashes() {
-            store.announce(db, hash);
-        }
-        for hash in hashes() {
-            store.announce_item(db, hash);
-        }
-    }
-
     /// What others see of the client.
     fn publish(&self, last: Option<&'static Command>, now: Now) {
         let doing = &self.client.doing;
-        let _ = now;
         doing
             .active_ms
-            .store(self.front.instance.uptime_ms(), Ordering::Relaxed);
+            .store(now.mono_ns / 1_000_000, Ordering::Relaxed);
         if let Some(last) = last {
             doing.command.store(last.index() + 1, Ordering::Relaxed);
         }

@@ -83,7 +83,7 @@ pub struct Front {
     mailboxes: Vec<mpsc::UnboundedSender<Parcel>>,
     /// Databases that upstream is known to have.
     databases: Mutex<Vec<u32>>,
-    /// When the clock of the near cache began.
+    /// When the clock of the near cache began: with the server.
     began: Instant,
     /// Clients that were given a private connection, ever.
     pub privates: AtomicU64,
@@ -127,7 +127,7 @@ impl Front {
             instance: Arc::clone(instance),
             mailboxes,
             databases: Mutex::default(),
-            began: clock::now(),
+            began: instance.started(),
             privates: AtomicU64::new(0),
         });
         front.follow_settings();

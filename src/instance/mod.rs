@@ -167,6 +167,12 @@ impl Instance {
         Ok((before, after))
     }
 
+    /// When it was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// How long it has been running.
     #[must_use]
     pub fn uptime(&self) -> Duration {
