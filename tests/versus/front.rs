@@ -99,7 +99,7 @@ fn an_upstream_that_refuses_is_an_error_until_it_is_there() {
             "the client stays"
         );
     }
-    let _upstream = Server::redis_on(port);
+    let _upstream = Server::redis_on(port, &[]);
     answers_again(&mut client);
 }
 
@@ -121,7 +121,7 @@ fn answers_again(client: &mut Client) {
 #[test]
 fn an_upstream_that_is_killed_is_an_error_and_clients_stay() {
     let port = free_port();
-    let upstream = Server::redis_on(port);
+    let upstream = Server::redis_on(port, &[]);
     let front = Server::front(&upstream, &[]);
     let mut client = front.connect();
     assert_eq!(client.say("SELECT 3"), "+OK\r\n");
@@ -130,7 +130,7 @@ fn an_upstream_that_is_killed_is_an_error_and_clients_stay() {
     let reply = client.say("GET k");
     assert!(reply.starts_with(&told(port, "")[..20]), "{reply}");
     assert_eq!(client.say("GET k"), told(port, "refused the connection"));
-    let upstream = Server::redis_on(port);
+    let upstream = Server::redis_on(port, &[]);
     answers_again(&mut client);
     let keyspace = upstream.connect().say("INFO keyspace");
     assert!(
@@ -188,13 +188,13 @@ fn a_blocked_command_outlasts_the_timeout_but_not_its_upstream() {
 #[test]
 fn a_transaction_that_lost_its_upstream_never_runs_in_part() {
     let port = free_port();
-    let upstream = Server::redis_on(port);
+    let upstream = Server::redis_on(port, &[]);
     let front = Server::front(&upstream, &[]);
     let mut client = front.connect();
     assert_eq!(client.say("MULTI"), "+OK\r\n");
     assert_eq!(client.say("SET k v"), "+QUEUED\r\n");
     drop(upstream);
-    let upstream = Server::redis_on(port);
+    let upstream = Server::redis_on(port, &[]);
     client.send(b"*3\r\n$3\r\nSET\r\n$1\r\nl\r\n$1\r\nv\r\n*1\r\n$4\r\nEXEC\r\n");
     // An error, or the end of the connection; but no +OK for a SET that was meant to be queued.
     while let Ok(reply) = client.frame() {

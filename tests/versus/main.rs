@@ -19,4 +19,6 @@ mod front;
 mod memory;
 mod random;
 mod script;
+#[path = "../support/servers.rs"]
+mod servers;
 mod start;

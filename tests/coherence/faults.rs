@@ -1,0 +1,229 @@
+//! What goes wrong while the clients are at work. Each fault ends healed, and what empties a
+//! database is noted in the history.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corral::clock;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::time::Instant;
+
+use super::client::{Client, Value, words};
+use super::history::{History, Route, Wipe};
+use super::relay::{Link, Relay, Way};
+use super::servers::Server;
+
+/// The means to make things go wrong.
+pub(crate) struct Faults<'a> {
+    upstream: &'a mut Server,
+    upstream_args: &'a [&'a str],
+    relays: &'a [Relay],
+    direct: Client,
+    admins: Vec<Client>,
+    random: StdRng,
+    history: History,
+    until: Instant,
+}
+
+impl<'a> Faults<'a> {
+    pub(crate) fn new(
+        (upstream, upstream_args): (&'a mut Server, &'a [&'a str]),
+        relays: &'a [Relay],
+        (direct, admins): (Client, Vec<Client>),
+        seed: u64,
+        duration: Duration,
+    ) -> Self {
+        Self {
+            upstream,
+            upstream_args,
+            relays,
+            direct,
+            admins,
+            random: StdRng::seed_from_u64(seed),
+            history: History::default(),
+            until: clock::now() + duration,
+        }
+    }
+
+    /// Whether there is time left for another fault.
+    pub(crate) fn goes_on(&self) -> bool {
+        clock::now() < self.until
+    }
+
+    /// Lets some time pass, in ms, but not more than there is.
+    pub(crate) fn wait(&mut self, ms: Range<u64>) {
+        let wait = Duration::from_millis(self.random.random_range(ms));
+        let left = self.until.saturating_duration_since(clock::now());
+        std::thread::sleep(wait.min(left));
+    }
+
+    /// What it did to the data.
+    pub(crate) fn end(self) -> History {
+        for link in self.links() {
+            link.heal();
+        }
+        let mut history = self.history;
+        history.hangs.extend(self.direct.history.hangs);
+        for admin in self.admins {
+            history.hangs.extend(admin.history.hangs);
+        }
+        history
+    }
+
+    /// Says this to Redis, past the fronts.
+    pub(crate) fn tell(&mut self, command: &str) -> Option<Value> {
+        self.direct.ask(command)
+    }
+
+    /// The same, with another database chosen.
+    pub(crate) fn tell_in(&mut self, db: u32, command: &str) -> Option<Value> {
+        let requests = [&format!("SELECT {db}"), command, "SELECT 0"].map(words);
+        let (_, mut answers) = self.direct.run(&requests);
+        answers.truncate(2);
+        answers.pop().map(|answer| answer.value)
+    }
+
+    /// A number below this.
+    pub(crate) fn random_choice(&mut self, count: u32) -> u32 {
+        self.random.random_range(0..count)
+    }
+
+    /// Ends some of the connections that fronts have to Redis, or all of them.
+    pub(crate) fn kill_connections(&mut self) {
+        match self.random.random_range(0..6) {
+            0 => drop(self.tell("CLIENT KILL TYPE normal SKIPME yes")),
+            1 => drop(self.tell("CLIENT KILL TYPE pubsub")),
+            all => {
+                let Some(Value::Text(list)) = self.tell("CLIENT LIST") else {
+                    return;
+                };
+                let list = String::from_utf8_lossy(&list).into_owned();
+                for line in list.lines().filter(|line| !line.contains(" name=direct ")) {
+                    let id = line
+                        .strip_prefix("id=")
+                        .and_then(|rest| rest.split(' ').next());
+                    if let (Some(id), true) = (id, all == 2 || self.random.random_range(0..3) == 0)
+                    {
+                        self.tell(&format!("CLIENT KILL ID {id}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops Redis for a while: its connections are open, and silent.
+    pub(crate) fn freeze(&mut self, ms: Range<u64>) {
+        self.upstream.signal("STOP");
+        self.wait(ms);
+        self.upstream.signal("CONT");
+    }
+
+    /// Kills Redis and starts an empty one in its place.
+    pub(crate) fn restart(&mut self, ms_between: Range<u64>) {
+        let begin = self.direct.clock.now();
+        // It cannot have ended by itself; if so, its clients say it.
+        self.upstream.process.kill().ok();
+        self.upstream.process.wait().ok();
+        let end = self.direct.clock.now();
+        let route = Route::Direct;
+        let db = None;
+        self.history.wipes.push(Wipe {
+            db,
+            route,
+            begin,
+            end,
+        });
+        self.wait(ms_between);
+        *self.upstream = Server::redis_on(self.upstream.port, self.upstream_args);
+    }
+
+    /// Sends a command that empties a database (`None`: all), past the fronts or through one.
+    pub(crate) fn empty(&mut self, command: &str, db: Option<u32>) {
+        let chosen = self.random.random_range(0..=self.admins.len());
+        let client = self.admins.get_mut(chosen).unwrap_or(&mut self.direct);
+        wipe(client, command, db, &mut self.history);
+    }
+
+    /// The same, through a front.
+    pub(crate) fn empty_through_front(&mut self, command: &str, db: Option<u32>) {
+        // Another front can know of a SWAPDB only by a flush, so there is but one.
+        wipe(&mut self.admins[0], command, db, &mut self.history);
+    }
+
+    /// All connections between fronts and Redis.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.relays.iter().flat_map(Relay::links).collect()
+    }
+
+    /// All of these connections, or each with a chance of a half.
+    fn some_links(&mut self) -> Vec<Arc<Link>> {
+        let mut links = self.links();
+        if self.random.random() {
+            links.retain(|_| self.random.random());
+        }
+        links
+    }
+
+    /// Makes some connections slow for a while, in one direction or both.
+    pub(crate) fn delay(&mut self, ways: &[Way], delay_ms: Range<u64>, ms: Range<u64>) {
+        let links = self.some_links();
+        for link in &links {
+            for way in ways {
+                let delay = self.random.random_range(delay_ms.clone());
+                link.delay(*way, Duration::from_millis(delay));
+            }
+        }
+        self.wait(ms);
+        for link in links {
+            link.heal();
+        }
+    }
+
+    /// Makes some connections silent for a while, in one direction or both; then they go on, or
+    /// end.
+    pub(crate) fn hold(&mut self, ms: Range<u64>) {
+        let links = self.some_links();
+        let ways: &[Way] = match self.random.random_range(0..3) {
+            0 => &[Way::ToFront],
+            1 => &[Way::ToServer],
+            _ => &[Way::ToServer, Way::ToFront],
+        };
+        for link in &links {
+            for way in ways {
+                link.hold(*way);
+            }
+        }
+        self.wait(ms);
+        let ends = self.random.random();
+        for link in links {
+            if ends {
+                link.cut();
+            } else {
+                link.heal();
+            }
+        }
+    }
+
+    /// Ends some connections.
+    pub(crate) fn cut(&mut self) {
+        for link in self.some_links() {
+            link.cut();
+        }
+    }
+}
+
+/// Sends a command that empties a database, and notes it. If its outcome is unknown, so is its end.
+fn wipe(client: &mut Client, command: &str, db: Option<u32>, history: &mut History) {
+    let begin = client.clock.now();
+    let reply = client.ask(command);
+    let is_done = reply.is_some_and(|value| !value.is_error());
+    let now = client.clock.now();
+    history.wipes.push(Wipe {
+        db,
+        route: client.route,
+        begin,
+        end: if is_done { now } else { super::history::NEVER },
+    });
+}
