@@ -7,7 +7,10 @@ use super::check::{Report, STALENESS_TOLERANCE, check};
 use super::client::{Client, Value};
 use super::faults::Faults;
 use super::history::{Clock, Counter, History, Rest, Route, Seen};
-use super::load::{Kind, Load, Slot, Traffic, raise_counters, read_for_a_while, write_for_a_while};
+use super::load::{
+    Kind, Load, Slot, Traffic, poll_for_a_while, raise_counters, read_for_a_while,
+    write_for_a_while,
+};
 use super::relay::{Link, Relay};
 use super::servers::{PATIENCE, Server};
 use super::toy::{Toy, Wrong};
@@ -19,9 +22,9 @@ const SETTLING: Duration = Duration::from_millis(100);
 /// The fronts' `upstream-timeout`, in ms.
 const UPSTREAM_TIMEOUT_MS: &str = "1000";
 const WRITERS: u32 = 3;
-const READERS_OF_A_FRONT: usize = 2;
+const POLLERS_OF_A_FRONT: usize = 2;
 const COUNTING_CLIENTS: usize = 3;
-/// While the machine has nothing to do with it, a failure is one.
+/// The variable that makes scenarios longer.
 const SECONDS: &str = "CORRAL_COHERENCE_SECONDS";
 const SECONDS_DEFAULT: u64 = 3;
 
@@ -58,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) upstream: &'static [&'static str],
     pub(crate) front: &'static [&'static str],
     pub(crate) fronts: usize,
+    /// Clients of each front that read.
+    pub(crate) readers: usize,
     pub(crate) network: Network,
     pub(crate) traffic: Traffic,
     /// Whether Redis may evict keys.
@@ -79,10 +84,11 @@ impl Setup {
                 "allkeys-tinylfu",
             ],
             fronts: 2,
+            readers: 2,
             network: Network::Direct,
             traffic: Traffic {
                 dbs: 1,
-                keys: 8,
+                keys: 16,
                 padding: 20,
                 keeps_keys: true,
             },
@@ -185,8 +191,9 @@ pub(crate) fn run(
     let mut history = traffic(setup, &mut bed, &load, seed, duration, go_wrong);
     history.evicts = setup.evicts;
     let failures = history.failures;
-    std::thread::sleep(BOUND + STALENESS_TOLERANCE + SETTLING);
     let mut direct = bed.client(Route::Direct);
+    let reached = reached(&mut direct);
+    std::thread::sleep(BOUND + STALENESS_TOLERANCE + SETTLING);
     history.counters = merge(std::mem::take(&mut history.counters), &mut direct);
     for front in 0..bed.fronts.len() {
         let mut client = bed.client(Route::Front(front));
@@ -196,7 +203,6 @@ pub(crate) fn run(
         history.hangs.append(&mut client.history.hangs);
     }
     let report = check(&history, BOUND);
-    let reached = reached(&mut direct);
     println!(
         "{}: seed {seed}, {duration:?}: {report}; {failures} failures; Redis saw {reached} read \
          commands",
@@ -232,7 +238,12 @@ fn traffic(
             [Route::Direct, front, front].map(|route| bed.client(route))
         })
         .collect();
-    let readers = bed.spread(fronts * READERS_OF_A_FRONT + 1);
+    let outside = [Route::Direct; 3].map(|route| bed.client(route));
+    let writers: Vec<_> = writers.into_iter().chain([outside]).collect();
+    let pollers: Vec<_> = (0..fronts * POLLERS_OF_A_FRONT)
+        .map(|index| bed.client(Route::Front(index % fronts)))
+        .collect();
+    let readers = bed.spread(fronts * setup.readers + 1);
     let counting = if setup.traffic.keeps_keys {
         COUNTING_CLIENTS
     } else {
@@ -254,6 +265,10 @@ fn traffic(
         for client in readers {
             let seed = next_seed();
             threads.push(scope.spawn(move || read_for_a_while(load, client, seed)));
+        }
+        for client in pollers {
+            let seed = next_seed();
+            threads.push(scope.spawn(move || poll_for_a_while(load, client, seed)));
         }
         for client in counting {
             let seed = next_seed();

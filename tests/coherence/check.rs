@@ -5,7 +5,9 @@
 //! "gone, after write j" (expired, evicted, or its database was emptied). Positions only rise in the
 //! server. A read is right if some position can be what it saw, was possible before the read ended,
 //! and is not below the read's *floors*: what the reader, its front or the bound say it must know by
-//! now. Where several fit, the lowest is taken, so a doubt is never held against a front.
+//! now. Where several fit, the lowest is taken, so a doubt is never held against a front. An expiry
+//! that was set later (PEXPIRE) is a state of its own with the same value: a front that has not heard
+//! of it yet may still be at the one before.
 //!
 //! Noise of the machine is on the front's side too: a write's acknowledgement is timed after it
 //! was read, a read's beginning before it was sent, so the gap between them is measured too short.
@@ -94,7 +96,7 @@ impl fmt::Display for Report {
         let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
         write!(
             formatter,
-            "{} writes, {} reads, {} of them stale (p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms)",
+            "{} writes, {} reads, {} of them stale (p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms)",
             self.writes,
             self.reads,
             self.staleness.len(),
@@ -247,7 +249,6 @@ struct Register<'a> {
     in_redis: Floors,
     /// What must be known everywhere after the bound.
     bounded: Floors,
-    expired: Floors,
     /// For each state: when the first of those behind it was acknowledged.
     outdated_at: Vec<Nanos>,
 }
@@ -284,10 +285,6 @@ impl<'a> Register<'a> {
                 .map(|(_, at, position)| (at.saturating_add(delay), *position));
             Floors::new(delayed.collect())
         };
-        let expiries = states.iter().enumerate().filter_map(|(index, state)| {
-            let gone = state.end.saturating_add(state.ttl?);
-            Some((gone.saturating_add(nanos(TTL_TOLERANCE)), 2 * index + 1))
-        });
         let mut outdated_at = vec![NEVER; states.len()];
         for index in (1..states.len()).rev() {
             outdated_at[index - 1] = outdated_at[index].min(states[index].end);
@@ -296,7 +293,6 @@ impl<'a> Register<'a> {
             key,
             in_redis: after(0),
             bounded: after(nanos(bound + STALENESS_TOLERANCE)),
-            expired: Floors::new(expiries.collect()),
             by_front: by_front
                 .into_iter()
                 .map(|(route, floors)| (route, Floors::new(floors)))
@@ -322,39 +318,44 @@ impl<'a> Register<'a> {
         self.evicts || expires || wiped
     }
 
-    /// Whether a read that ended at `end` can have seen this at this position.
-    fn fits(&self, seen: &Seen, position: usize, end: Nanos) -> bool {
+    /// Whether a read can have seen this at this position, but for the value's expiry.
+    fn fits(&self, op: &Op, seen: &Seen, position: usize) -> bool {
         let index = position / 2;
         let state = &self.states[index];
-        if state.begin >= end && index > 0 {
+        if state.begin >= op.end && index > 0 {
             return false;
         }
         match seen {
-            Seen::Version(version) => position % 2 == 0 && state.version == Some(*version),
-            Seen::Nil if position % 2 == 0 => state.version.is_none(),
-            Seen::Nil => self.may_be_gone(index, end),
+            Seen::Version(version) => position.is_multiple_of(2) && state.version == Some(*version),
+            Seen::Nil if position.is_multiple_of(2) => state.version.is_none(),
+            Seen::Nil => self.may_be_gone(index, op.end),
             Seen::Foreign(_) => false,
         }
     }
 
-    /// The lowest position from `floor` on that fits.
-    fn lowest_fit(&self, seen: &Seen, floor: usize, end: Nanos) -> Option<usize> {
-        let fits = |position: &usize| self.fits(seen, *position, end);
-        match seen {
-            Seen::Version(version) => {
-                let indexes = self.of_version.get(version)?;
-                let mut positions = indexes.iter().map(|index| 2 * index);
-                positions.find(|position| *position >= floor && fits(position))
-            }
-            Seen::Nil => (floor..2 * self.states.len()).find(fits),
-            Seen::Foreign(_) => None,
-        }
+    /// Whether the value of this position had expired before the read began.
+    fn is_expired(&self, op: &Op, position: usize) -> bool {
+        let State { ttl, end, .. } = &self.states[position / 2];
+        let expiry = ttl.map(|ttl| end.saturating_add(ttl.saturating_add(nanos(TTL_TOLERANCE))));
+        position.is_multiple_of(2) && expiry.is_some_and(|expiry| expiry < op.begin)
     }
 
-    /// The highest position below `floor` that fits.
-    fn highest_fit_below(&self, seen: &Seen, floor: usize, end: Nanos) -> Option<usize> {
-        let fits = |position: &usize| self.fits(seen, *position, end);
-        (0..floor).rev().find(fits)
+    /// The positions from `floor` on that fit, but for expiry. Ascending.
+    fn fitting<'b>(
+        &'b self,
+        op: &'b Op,
+        seen: &'b Seen,
+        floor: usize,
+    ) -> Box<dyn DoubleEndedIterator<Item = usize> + 'b> {
+        let fits = move |position: &usize| *position >= floor && self.fits(op, seen, *position);
+        match seen {
+            Seen::Version(version) => {
+                let indexes = self.of_version.get(version).map_or(&[][..], Vec::as_slice);
+                Box::new(indexes.iter().map(|index| 2 * index).filter(fits))
+            }
+            Seen::Nil => Box::new((floor..2 * self.states.len()).filter(fits)),
+            Seen::Foreign(_) => Box::new(std::iter::empty()),
+        }
     }
 
     fn check_reads(&self, ops: &[&Op], report: &mut Report) {
@@ -378,7 +379,8 @@ impl<'a> Register<'a> {
             let known = read.get(&op.client).copied().unwrap_or(0);
             let floors = self.floors(op, own, known);
             let floor = floors.iter().map(|(_, floor)| *floor).max().unwrap_or(0);
-            match self.lowest_fit(seen, floor, op.end) {
+            let mut fitting = self.fitting(op, seen, floor);
+            match fitting.find(|position| !self.is_expired(op, *position)) {
                 Some(position) => {
                     read.insert(op.client, position);
                     self.measure(op, seen, position, report);
@@ -411,7 +413,6 @@ impl<'a> Register<'a> {
         let mut floors = vec![
             (Property::MonotonicReads, known),
             (Property::ReadYourWrites, own),
-            (Property::TtlOutlived, self.expired.at(op.begin)),
         ];
         match op.route {
             Route::Direct => floors.push((Property::RedisItself, self.in_redis.at(op.begin))),
@@ -432,10 +433,10 @@ impl<'a> Register<'a> {
             return;
         }
         report.reads += 1;
-        let Seen::Version(version) = seen else { return };
-        let fits = |index: &&usize| self.fits(seen, 2 * **index, op.end);
-        let newest = self.of_version[version].iter().rev().find(fits);
-        let newest = newest.copied().unwrap_or(lowest / 2);
+        if *seen == Seen::Nil {
+            return;
+        }
+        let newest = self.fitting(op, seen, lowest).next_back().unwrap_or(lowest) / 2;
         let acknowledged = self.states[newest].end;
         let wiped = self.wipes.iter().filter(|wipe| wipe.begin >= acknowledged);
         let outdated = wiped.map(|wipe| wipe.end).chain([self.outdated_at[newest]]);
@@ -455,14 +456,16 @@ impl<'a> Register<'a> {
         report: &mut Report,
     ) {
         let floor = floors.iter().map(|(_, floor)| *floor).max().unwrap_or(0);
-        let older = self.highest_fit_below(seen, floor, op.end);
-        let broken = |(property, floor): &(Property, usize)| match older {
-            Some(older) => (older < *floor).then_some((*property, *floor)),
-            None => None,
-        };
-        let mut broken: Vec<_> = floors.iter().filter_map(broken).collect();
+        let older = self
+            .fitting(op, seen, 0)
+            .take_while(|fit| *fit < floor)
+            .last();
+        let is_below = |(_, floor): &&(Property, usize)| older.is_some_and(|older| older < *floor);
+        let mut broken: Vec<_> = floors.iter().filter(is_below).copied().collect();
         if op.route == Route::Direct {
             broken = vec![(Property::RedisItself, floor)];
+        } else if let Some(expired) = self.fitting(op, seen, floor).next() {
+            broken.push((Property::TtlOutlived, expired + 1));
         } else if broken.is_empty() {
             broken.push((Property::InventedValue, floor));
         }

@@ -78,6 +78,14 @@ impl Value {
         matches!(self, Self::Error(_))
     }
 
+    /// The bytes of a string.
+    pub(crate) fn text(&self) -> Option<&[u8]> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Nil | Self::Integer(_) | Self::Error(_) | Self::Array(_) | Self::Push(_) => None,
+        }
+    }
+
     /// The elements of an array.
     pub(crate) fn elements(&self) -> &[Self] {
         match self {

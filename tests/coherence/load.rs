@@ -7,6 +7,9 @@
 //! - A shared key (`shared:`) is written by everybody at once, past the fronts and through them. Its
 //!   versions come from the server: a script takes the greater of the last plus one and the
 //!   server's clock in µs, so that they rise even when the key was lost in between.
+//! - One writer writes past all fronts alone, and some clients do nothing but read its keys, one of
+//!   them for a while: no fault between fronts and Redis makes either of them wait, so these say how
+//!   long a front believes its copies.
 //! - A counter (`counter:`) is raised with WATCH, GET, MULTI, SET, EXEC.
 
 mod counters;
@@ -24,7 +27,7 @@ use super::client::{Client, Request};
 use super::history::Key;
 
 pub(crate) use counters::raise_counters;
-pub(crate) use readers::{Reading, dig, read_for_a_while};
+pub(crate) use readers::{Reading, dig, poll_for_a_while, read_for_a_while};
 pub(crate) use writers::write_for_a_while;
 
 /// The name of the only field of a hash.
@@ -49,6 +52,8 @@ pub(crate) enum Kind {
 pub(crate) struct Slot {
     pub(crate) key: Key,
     pub(crate) kind: Kind,
+    /// Whether it is written past the fronts only, so that nothing but pushes tells them.
+    is_outside: bool,
 }
 
 /// What to send, and how much of it.
@@ -82,6 +87,7 @@ impl Load {
                     name: format!("shared:{index}"),
                 },
                 kind: Kind::Shared,
+                is_outside: false,
             })
         });
         Self {
@@ -146,6 +152,18 @@ impl Load {
         let index = random.random_range(0..count);
         let slot = slots.iter().filter(of_db).nth(index);
         slot.expect("it was counted").clone()
+    }
+
+    /// Some key that is written past the fronts only.
+    fn pick_outside(&self, random: &mut StdRng) -> Option<Slot> {
+        let slots = self.slots();
+        let count = slots.iter().filter(|slot| slot.is_outside).count();
+        let index = random.random_range(0..count.max(1));
+        slots
+            .iter()
+            .filter(|slot| slot.is_outside)
+            .nth(index)
+            .cloned()
     }
 
     /// Some key of a database whose value is a string.

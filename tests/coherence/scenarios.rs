@@ -1,9 +1,11 @@
 //! The scenarios: corral under one kind of fault each, and the promises that must hold.
 
+use std::time::Duration;
+
 use super::bed::{Network, Setup, duration, run, seed};
 use super::faults::Faults;
 use super::load::Traffic;
-use super::relay::Way;
+use super::relay::{Link, Way};
 
 /// Runs it; nothing may be found.
 #[track_caller]
@@ -53,8 +55,8 @@ pub(crate) fn half_open(faults: &mut Faults<'_>) {
 /// What Redis sends comes late, pushes and replies alike.
 pub(crate) fn late(faults: &mut Faults<'_>) {
     while faults.goes_on() {
-        faults.wait(50..200);
-        faults.delay(&[Way::ToFront], 100..600, 400..900);
+        faults.wait(50..150);
+        faults.delay(&[Way::ToFront], 20..450, 700..1200);
     }
 }
 
@@ -143,22 +145,23 @@ fn the_promises_hold_when_pushes_are_late() {
 fn the_promises_hold_when_each_connection_has_its_own_delay() {
     let setup = Setup {
         network: Network::Relayed(own_delay),
+        readers: 6,
         ..Setup::new("own delays")
     };
     holds(&setup, |faults| {
         while faults.goes_on() {
+            faults.wait(100..400);
             faults.delay(&[Way::ToServer, Way::ToFront], 0..60, 100..400);
         }
     });
 }
 
-/// Each direction of a new connection takes up to 30 ms.
-pub(crate) fn own_delay(link: &super::relay::Link) {
+/// Each direction of a new connection is quick or takes up to 30 ms.
+pub(crate) fn own_delay(link: &Link) {
     for way in [Way::ToServer, Way::ToFront] {
-        link.delay(
-            way,
-            std::time::Duration::from_millis(rand::random_range(0..30)),
-        );
+        let max_ms = if rand::random() { 1.0 } else { 30.0 };
+        let ms: f64 = rand::random_range(0.0..max_ms);
+        link.delay(way, Duration::from_secs_f64(ms / 1000.0));
     }
 }
 

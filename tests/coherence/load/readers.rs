@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use corral::clock;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::{FIELD, Kind, Load, Slot, command, pause, selecting};
+use super::{FIELD, Kind, Load, Slot, command, look, pause, selecting};
 use crate::client::{Client, Request, Value};
 use crate::history::{History, Key, Seen};
 
 /// The longest pause between two reads of a client.
 const PAUSE_MAX: Duration = Duration::from_millis(2);
+/// The longest time for which one key is polled.
+const POLLED_MAX: Duration = Duration::from_millis(1500);
 /// Keys of one MGET, or commands of one pipeline.
 const MANY_MAX: usize = 6;
 
@@ -35,9 +38,10 @@ pub(crate) struct Reading {
 pub(crate) fn dig<'a>(value: &'a Value, path: &[usize]) -> Option<&'a Value> {
     let mut value = value;
     for index in path {
-        value = match value {
-            Value::Array(values) if values.is_empty() => &Value::Nil,
-            value => value.elements().get(*index)?,
+        value = if *value == Value::Array(Vec::new()) {
+            &Value::Nil
+        } else {
+            value.elements().get(*index)?
         };
     }
     Some(value)
@@ -173,9 +177,11 @@ fn draw(load: &Load, random: &mut StdRng) -> Reading {
         }
         16 => {
             let slot = load.pick(random, db);
-            for _ in 0..3 {
+            for _ in 0..2 {
                 reading.plain(&slot);
+                reading.otherwise(&slot, random);
             }
+            reading.plain(&slot);
         }
         _ => {
             for _ in 0..random.random_range(2..=MANY_MAX) {
@@ -189,6 +195,23 @@ fn draw(load: &Load, random: &mut StdRng) -> Reading {
         }
     }
     reading
+}
+
+/// Reads one key of the writer outside for a while, and then another, until the load is over.
+pub(crate) fn poll_for_a_while(load: &Load, mut client: Client, seed: u64) -> History {
+    let mut random = StdRng::seed_from_u64(seed);
+    while load.goes_on() {
+        let slot = load.pick_outside(&mut random);
+        let since = clock::now();
+        let stay = POLLED_MAX.mul_f64(random.random());
+        while load.goes_on() && since.elapsed() < stay {
+            if let Some(slot) = &slot {
+                look(load, &mut client, slot);
+            }
+            pause(&mut random, PAUSE_MAX);
+        }
+    }
+    client.history
 }
 
 /// Reads until the load is over.

@@ -7,7 +7,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::{FIELD, Kind, Load, Slot, command, dig, look, pause, selecting};
 use crate::client::{Answer, Client, Request, Value, value_of};
-use crate::history::{History, Key, Outcome, Write};
+use crate::history::{History, Key, Outcome, Route, Write};
 
 /// The longest pause between two writes of a writer.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
@@ -95,7 +95,8 @@ struct Writer<'a> {
 }
 
 /// Writes until the load is over. The clients: to Redis, through a front, and another one through
-/// the same front, which reads what the second has just written.
+/// the same front, which reads what the second has just written. If they all go to Redis, it is the
+/// writer outside.
 pub(crate) fn write_for_a_while(
     load: &Load,
     [direct, front, witness]: [Client; 3],
@@ -152,7 +153,12 @@ impl Writer<'_> {
             Kind::Text | Kind::Shared => format!("text:{}:{}", self.index, self.fresh),
         };
         let key = Key { db: self.db, name };
-        Slot { key, kind }
+        let is_outside = self.front.route == Route::Direct;
+        Slot {
+            key,
+            kind,
+            is_outside,
+        }
     }
 
     /// The next version of one of its keys, and the value that says so.
@@ -232,12 +238,21 @@ impl Writer<'_> {
         }
     }
 
+    /// One of its keys. The first are written all the time, and the last so seldom that a copy which
+    /// is wrong stays wrong for longer than the bound.
+    fn choose(&mut self) -> usize {
+        let share = self.random.random::<f64>().powi(4);
+        let keys = self.own.len();
+        let place = (0..keys).rfind(|&place| place as f64 <= share * keys as f64);
+        place.unwrap_or(0)
+    }
+
     /// Some of its keys of one kind, each once.
     fn some(&mut self, kind: Kind, max: usize) -> Vec<usize> {
         let mut chosen = Vec::new();
         let count = self.random.random_range(1..=max);
         for _ in 0..100 {
-            let own = self.random.random_range(0..self.own.len());
+            let own = self.choose();
             if self.own[own].slot.kind == kind && !chosen.contains(&own) {
                 chosen.push(own);
             }
@@ -256,7 +271,7 @@ impl Writer<'_> {
             form: "",
         };
         selecting(self.load, self.db, &mut batch.requests);
-        let own = self.random.random_range(0..self.own.len());
+        let own = self.choose();
         match self.own[own].slot.kind {
             Kind::Hash => self.draw_hash(own, &mut batch),
             Kind::Text | Kind::Shared => match self.random.random_range(0..4) {
@@ -438,7 +453,13 @@ impl Writer<'_> {
         let end = answer.map_or(begin, |answer| answer.end);
         client.note_write(&key, (begin, end), write);
         let kind = Kind::Shared;
-        self.look_at(&Slot { key, kind }, through_front);
+        let is_outside = false;
+        let slot = Slot {
+            key,
+            kind,
+            is_outside,
+        };
+        self.look_at(&slot, through_front);
     }
 }
 

@@ -69,14 +69,7 @@ pub(super) fn serve(shared: &Shared, mut client: TcpStream) {
 impl Session<'_> {
     /// The reply to a request, or `None` if Redis is gone.
     fn answer(&mut self, request: &Value) -> Option<Vec<u8>> {
-        let words: Vec<&[u8]> = request
-            .elements()
-            .iter()
-            .filter_map(|word| match word {
-                Value::Text(word) => Some(word.as_slice()),
-                _ => None,
-            })
-            .collect();
+        let words: Vec<&[u8]> = request.elements().iter().filter_map(Value::text).collect();
         let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
         if self.shared.is(Wrong::SwallowsRequests) && number % SWALLOWED_IN == SWALLOWED_IN - 1 {
             return Some(Vec::new());
@@ -134,7 +127,8 @@ impl Session<'_> {
     }
 
     fn fence(&self, unless: Wrong) {
-        if !self.shared.is(unless) && !self.shared.tracker.fence() {
+        let is_whole = self.shared.is(unless) || self.shared.tracker.fence();
+        if !is_whole && !self.shared.trusts_blindly() {
             self.shared.copies().void_all();
         }
     }
@@ -244,14 +238,16 @@ impl Session<'_> {
     }
 
     fn encode(&self, value: &Value) -> Vec<u8> {
+        if let Some(text) = value.text() {
+            let head = format!("${}\r\n", text.len());
+            return [head.as_bytes(), text, b"\r\n"].concat();
+        }
         match value {
-            Value::Text(text) => {
-                let head = format!("${}\r\n", text.len());
-                [head.as_bytes(), text, b"\r\n"].concat()
-            }
             Value::Error(text) => format!("-{text}\r\n").into_bytes(),
-            _ if self.is_resp3 => b"_\r\n".to_vec(),
-            _ => b"$-1\r\n".to_vec(),
+            Value::Nil if self.is_resp3 => b"_\r\n".to_vec(),
+            Value::Nil | Value::Text(_) | Value::Integer(_) | Value::Array(_) | Value::Push(_) => {
+                b"$-1\r\n".to_vec()
+            }
         }
     }
 }

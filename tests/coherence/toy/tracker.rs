@@ -139,22 +139,22 @@ fn follow_one(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         }
         while let Some((value, used)) = Value::parse(&unread) {
             unread.drain(..used);
-            match value {
-                Value::Push(push) => take_in(shared, &push),
-                _ if replies_due > 0 => {
-                    replies_due -= 1;
-                    if replies_due == 0 {
-                        let stream = stream.try_clone()?;
-                        let pings = VecDeque::new();
-                        let line = Some(Line { stream, pings });
-                        *shared
-                            .tracker
-                            .line
-                            .lock()
-                            .expect("no thread panics with it") = line;
-                    }
+            if let Value::Push(push) = value {
+                take_in(shared, &push);
+            } else if replies_due == 0 {
+                shared.tracker.pong(shared.is(Wrong::TrustsLatePongs));
+            } else {
+                replies_due -= 1;
+                if replies_due == 0 {
+                    let stream = stream.try_clone()?;
+                    let pings = VecDeque::new();
+                    let line = Some(Line { stream, pings });
+                    *shared
+                        .tracker
+                        .line
+                        .lock()
+                        .expect("no thread panics with it") = line;
                 }
-                _ => shared.tracker.pong(shared.is(Wrong::TrustsLatePongs)),
             }
         }
     }
