@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::check::{Report, STALENESS_TOLERANCE, check};
-use super::client::{Client, Value};
+use super::client::{Client, Value, reads_counted};
 use super::faults::Faults;
 use super::history::{Clock, Counter, History, Rest, Route, Seen};
 use super::load::{
@@ -192,7 +192,9 @@ pub(crate) fn run(
     history.evicts = setup.evicts;
     let failures = history.failures;
     let mut direct = bed.client(Route::Direct);
-    let reached = reached(&mut direct);
+    let counted = history.reads_counted + reads_counted(&mut direct);
+    let [sent_direct, sent] = history.reads_sent;
+    let reached = counted.saturating_sub(sent_direct);
     std::thread::sleep(BOUND + STALENESS_TOLERANCE + SETTLING);
     history.counters = merge(std::mem::take(&mut history.counters), &mut direct);
     for front in 0..bed.fronts.len() {
@@ -204,8 +206,8 @@ pub(crate) fn run(
     }
     let report = check(&history, BOUND);
     println!(
-        "{}: seed {seed}, {duration:?}: {report}; {failures} failures; Redis saw {reached} read \
-         commands",
+        "{}: seed {seed}, {duration:?}: {report}; {failures} failures; {reached} of {sent} reading \
+         commands reached Redis",
         setup.name
     );
     if setup.is_calm {
@@ -343,19 +345,4 @@ fn peek(client: &mut Client, slot: &Slot) -> Seen {
         std::thread::sleep(Duration::from_millis(20));
     }
     Seen::Foreign(format!("no answer, but {last:?}"))
-}
-
-/// How many commands that read reached Redis, since it was started.
-fn reached(direct: &mut Client) -> u64 {
-    let Some(Value::Text(info)) = direct.ask("INFO commandstats") else {
-        return 0;
-    };
-    let info = String::from_utf8_lossy(&info).into_owned();
-    let names = ["get", "mget", "getrange", "hget", "hmget", "hgetall"];
-    let calls = info.lines().filter_map(|line| {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
-        names.contains(&name).then_some(calls)
-    });
-    calls.sum()
 }

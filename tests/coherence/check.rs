@@ -235,13 +235,54 @@ impl Floors {
     }
 }
 
+/// The times at which a key's database was emptied, by their beginnings.
+struct Wipes {
+    begins: Vec<Nanos>,
+    /// For each, the latest end of it and those before.
+    latest: Vec<Nanos>,
+    /// For each, the earliest end of it and those behind.
+    earliest: Vec<Nanos>,
+}
+
+impl Wipes {
+    fn new(wipes: &[&Wipe]) -> Self {
+        let mut wipes: Vec<_> = wipes.iter().map(|wipe| (wipe.begin, wipe.end)).collect();
+        wipes.sort_unstable();
+        let (begins, ends): (Vec<_>, Vec<_>) = wipes.into_iter().unzip();
+        let (mut latest, mut earliest) = (ends.clone(), ends);
+        for index in 1..latest.len() {
+            latest[index] = latest[index].max(latest[index - 1]);
+        }
+        for index in (1..earliest.len()).rev() {
+            earliest[index - 1] = earliest[index - 1].min(earliest[index]);
+        }
+        Self {
+            begins,
+            latest,
+            earliest,
+        }
+    }
+
+    /// Whether one was under way at some time between these.
+    fn any_within(&self, since: Nanos, until: Nanos) -> bool {
+        let begun = self.begins.partition_point(|begin| *begin <= until);
+        begun > 0 && self.latest[begun - 1] >= since
+    }
+
+    /// Of those that began at this time or later, the end of the first to end.
+    fn first_end_of_those_begun_at(&self, time: Nanos) -> Nanos {
+        let before = self.begins.partition_point(|begin| *begin < time);
+        self.earliest.get(before).copied().unwrap_or(NEVER)
+    }
+}
+
 /// One key: its states in the server's order, and what follows from them.
 struct Register<'a> {
     key: &'a Key,
     states: Vec<State>,
     /// The states of each version: more than one where an expiry was set later.
     of_version: HashMap<u64, Vec<usize>>,
-    wipes: Vec<&'a Wipe>,
+    wipes: Wipes,
     evicts: bool,
     /// What must be known where the write was acknowledged.
     by_front: HashMap<Route, Floors>,
@@ -299,7 +340,7 @@ impl<'a> Register<'a> {
                 .collect(),
             states,
             of_version,
-            wipes,
+            wipes: Wipes::new(&wipes),
             evicts: history.evicts,
             outdated_at,
         }
@@ -312,9 +353,9 @@ impl<'a> Register<'a> {
             state.begin.saturating_add(ttl) <= end.saturating_add(nanos(TTL_TOLERANCE))
         });
         let replaced = self.states.get(index + 1).map_or(NEVER, |next| next.end);
-        let mut wipes = self.wipes.iter();
-        let wiped =
-            wipes.any(|wipe| wipe.begin < end && wipe.end >= state.begin && wipe.begin <= replaced);
+        let wiped = self
+            .wipes
+            .any_within(state.begin, end.saturating_sub(1).min(replaced));
         self.evicts || expires || wiped
     }
 
@@ -437,10 +478,10 @@ impl<'a> Register<'a> {
             return;
         }
         let newest = self.fitting(op, seen, lowest).next_back().unwrap_or(lowest) / 2;
-        let acknowledged = self.states[newest].end;
-        let wiped = self.wipes.iter().filter(|wipe| wipe.begin >= acknowledged);
-        let outdated = wiped.map(|wipe| wipe.end).chain([self.outdated_at[newest]]);
-        let outdated = outdated.min().unwrap_or(NEVER);
+        let wiped = self
+            .wipes
+            .first_end_of_those_begun_at(self.states[newest].end);
+        let outdated = wiped.min(self.outdated_at[newest]);
         if let Some(staleness) = op.begin.checked_sub(outdated) {
             report.staleness.push(staleness);
         }

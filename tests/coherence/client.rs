@@ -132,6 +132,28 @@ pub(crate) fn words(text: &str) -> Request {
     text.split(' ').map(str::to_owned).collect()
 }
 
+/// The commands by which strings and hashes are read here.
+const READS: &[&str] = &["GET", "MGET", "GETRANGE", "HGET", "HMGET", "HGETALL"];
+
+/// Whether Redis counts it as a read: also a script that calls one, as each that reads here does.
+fn is_read(request: &Request) -> bool {
+    let script = request.get(1).filter(|_| request[0] == "EVAL");
+    READS.contains(&request[0].as_str()) || script.is_some_and(|script| script.contains("'GET'"))
+}
+
+/// How many commands that read have reached Redis since it was started.
+pub(crate) fn reads_counted(direct: &mut Client) -> u64 {
+    let info = direct.ask("INFO commandstats");
+    let info = info.as_ref().and_then(Value::text).unwrap_or_default();
+    let info = String::from_utf8_lossy(info).to_ascii_uppercase();
+    let calls = info.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("CMDSTAT_")?.split_once(":CALLS=")?;
+        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+        READS.contains(&name).then_some(calls)
+    });
+    calls.sum()
+}
+
 /// Why there is no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
@@ -241,6 +263,8 @@ impl Client {
         let Some(connection) = &mut self.connection else {
             return (begin, answers);
         };
+        let reads = requests.iter().filter(|request| is_read(request)).count() as u64;
+        self.history.reads_sent[usize::from(self.route != Route::Direct)] += reads;
         let mut broken = connection.send(requests).err();
         while broken.is_none() && answers.len() < requests.len() {
             match connection.reply() {

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
-use super::client::{Client, Value, words};
+use super::client::{Client, Value, reads_counted, words};
 use super::history::{History, Route, Wipe};
 use super::relay::{Link, Relay, Way};
 use super::servers::Server;
@@ -122,6 +122,7 @@ impl<'a> Faults<'a> {
 
     /// Kills Redis and starts an empty one in its place.
     pub(crate) fn restart(&mut self, ms_between: Range<u64>) {
+        self.history.reads_counted += reads_counted(&mut self.direct);
         let begin = self.direct.clock.now();
         // It cannot have ended by itself; if so, its clients say it.
         self.upstream.process.kill().ok();

@@ -5,6 +5,7 @@
 //! between.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corral::clock;
@@ -52,7 +53,7 @@ pub(crate) enum Route {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) db: u32,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
 }
 
 impl Key {
@@ -171,6 +172,10 @@ pub(crate) struct History {
     pub(crate) rests: Vec<Rest>,
     /// Redis may have evicted any key at any time.
     pub(crate) evicts: bool,
+    /// Commands that read, sent to Redis and to fronts.
+    pub(crate) reads_sent: [u64; 2],
+    /// Commands that read, as Redis counted them before it was restarted.
+    pub(crate) reads_counted: u64,
     /// Replies that were errors, and connections that broke.
     pub(crate) failures: u64,
 }
@@ -184,6 +189,10 @@ impl History {
         self.counters.append(&mut other.counters);
         self.rests.append(&mut other.rests);
         self.evicts |= other.evicts;
+        for (sent, more) in self.reads_sent.iter_mut().zip(other.reads_sent) {
+            *sent += more;
+        }
+        self.reads_counted += other.reads_counted;
         self.failures += other.failures;
     }
 }

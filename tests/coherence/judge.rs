@@ -82,7 +82,7 @@ impl Tale {
 fn key() -> Key {
     Key {
         db: 0,
-        name: "text:0".to_owned(),
+        name: "text:0".into(),
     }
 }
 

@@ -84,7 +84,7 @@ impl Load {
             (0..SHARED_KEYS).map(move |index| Slot {
                 key: Key {
                     db,
-                    name: format!("shared:{index}"),
+                    name: format!("shared:{index}").into(),
                 },
                 kind: Kind::Shared,
                 is_outside: false,

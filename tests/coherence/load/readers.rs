@@ -116,7 +116,7 @@ impl Reading {
 
     fn many(&mut self, slots: &[Slot]) {
         let mut words = vec!["MGET"];
-        words.extend(slots.iter().map(|slot| slot.key.name.as_str()));
+        words.extend(slots.iter().map(|slot| &*slot.key.name));
         self.push(&words);
         for (index, slot) in slots.iter().enumerate() {
             self.expect(slot, &[index], "MGET");

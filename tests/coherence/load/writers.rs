@@ -152,6 +152,7 @@ impl Writer<'_> {
             Kind::Hash => format!("hash:{}:{}", self.index, self.fresh),
             Kind::Text | Kind::Shared => format!("text:{}:{}", self.index, self.fresh),
         };
+        let name = name.into();
         let key = Key { db: self.db, name };
         let is_outside = self.front.route == Route::Direct;
         Slot {
@@ -355,7 +356,7 @@ impl Writer<'_> {
         let mut versions = Vec::new();
         for own in owns {
             let (version, value) = self.next(own);
-            pairs.push([self.own[own].slot.key.name.clone(), value]);
+            pairs.push([self.own[own].slot.key.name.to_string(), value]);
             versions.push((own, version));
         }
         batch.form = ["MSET", "SET in EXEC", "SET pipelined"][self.random.random_range(0..3)];
@@ -412,7 +413,7 @@ impl Writer<'_> {
     /// Raises a shared key, as everybody else does meanwhile.
     fn raise_shared(&mut self) {
         let number = self.random.random_range(0..super::SHARED_KEYS);
-        let name = format!("shared:{number}");
+        let name = format!("shared:{number}").into();
         let key = Key { db: self.db, name };
         let mut requests = Vec::new();
         selecting(self.load, self.db, &mut requests);
