@@ -9,6 +9,7 @@
 # The last line is `N passed, N failed`. A missing tool and an ignored test are failures.
 #
 # CORRAL_BIN: the server the clients talk to (default: the debug build).
+# CORRAL_COHERENCE_SECONDS: how long each scenario of tests/coherence lasts (default: 3).
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

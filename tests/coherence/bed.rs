@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::check::{Report, STALENESS_TOLERANCE, check};
+use super::check::{STALENESS_TOLERANCE, check};
 use super::client::{Client, Value, reads_counted};
 use super::faults::Faults;
 use super::history::{Clock, Counter, History, Rest, Route, Seen};
@@ -12,6 +12,7 @@ use super::load::{
     write_for_a_while,
 };
 use super::relay::{Link, Relay};
+use super::report::Report;
 use super::servers::{PATIENCE, Server};
 use super::toy::{Toy, Wrong};
 

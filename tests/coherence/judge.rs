@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::check::{Property, check};
+use super::check::check;
 use super::history::{
     Act, ClientId, Counter, Hang, History, Key, Op, Outcome, Rest, Route, Seen, Wipe, Write, nanos,
 };
+use super::report::Property;
 
 const BOUND: Duration = Duration::from_millis(250);
 const FRONT: Route = Route::Front(0);

@@ -6,8 +6,8 @@
 //! judged.
 //!
 //! - [`history`]: what is kept.
-//! - [`check`]: the judge, a pure function; its module says what is promised ([`check::Property`]) and
-//!   how the order of writes makes each promise decidable. [`judge`] tests it with histories made by
+//! - [`check`]: the judge, a pure function; its module says how the order of writes makes each promise
+//!   ([`report::Property`]) decidable. [`judge`] tests it with histories made by
 //!   hand.
 //! - [`client`], [`load`]: the traffic. Its module says why the order of writes is known.
 //! - [`relay`]: the network between a front and its Redis, which can be late, silent or cut.
@@ -39,6 +39,7 @@ mod history;
 mod judge;
 mod load;
 mod relay;
+mod report;
 mod scenarios;
 #[path = "../support/servers.rs"]
 mod servers;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Wrong;
 use crate::bed::{Network, Setup, run, seed};
-use crate::check::Property;
 use crate::faults::Faults;
+use crate::report::Property;
 use crate::scenarios;
 
 /// How long a round lasts, and how many there are until the fault must have shown.
