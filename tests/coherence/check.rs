@@ -1,13 +1,13 @@
 //! Judges a history. Pure: it knows neither sockets nor clocks.
 //!
-//! Each key is a register whose writes are in a known order (see [`super::load`]): state 0 is "never
-//! written", state j its j-th write. A *position* is `2j` for "as write j left it" and `2j + 1` for
-//! "gone, after write j" (expired, evicted, or its database was emptied). Positions only rise in the
-//! server. A read is right if some position can be what it saw, was possible before the read ended,
-//! and is not below the read's *floors*: what the reader, its front or the bound say it must know by
-//! now. Where several fit, the lowest is taken, so a doubt is never held against a front. An expiry
-//! that was set later (PEXPIRE) is a state of its own with the same value: a front that has not heard
-//! of it yet may still be at the one before.
+//! Each key is a register whose writes are in a known order (see [`super::load`]): state 0 is
+//! "never written", state j its j-th write. A *position* is `2j` for "as write j left it" and `2j +
+//! 1` for "gone, after write j" (expired, evicted, or its database was emptied). Positions only
+//! rise in the server. A read is right if some position can be what it saw, was possible before the
+//! read ended, and is not below the read's *floors*: what the reader, its front or the bound say it
+//! must know by now. Where several fit, the lowest is taken, so a doubt is never held against a
+//! front. An expiry that was set later (PEXPIRE) is a state of its own with the same value: a front
+//! that has not heard of it yet may still be at the one before.
 //!
 //! Noise of the machine is on the front's side too: a write's acknowledgement is timed after it
 //! was read, a read's beginning before it was sent, so the gap between them is measured too short.

@@ -182,6 +182,20 @@ impl<'a> Faults<'a> {
         }
     }
 
+    /// Makes the oldest connection of each front late for a while: the toy's tracking connection.
+    pub(crate) fn delay_oldest(&mut self, way: Way, delay_ms: Range<u64>, ms: Range<u64>) {
+        let oldest = self.relays.iter().map(Relay::links);
+        let oldest: Vec<_> = oldest.filter_map(|links| links.first().cloned()).collect();
+        for link in &oldest {
+            let delay = self.random.random_range(delay_ms.clone());
+            link.delay(way, Duration::from_millis(delay));
+        }
+        self.wait(ms);
+        for link in oldest {
+            link.heal();
+        }
+    }
+
     /// Makes some connections silent for a while, in one direction or both; then they go on, or
     /// end.
     pub(crate) fn hold(&mut self, ms: Range<u64>) {

@@ -4,12 +4,12 @@
 //!   version in its value. Its writer waits for each outcome, so their order is the order in which
 //!   they were sent. A write of unknown outcome may happen later still: its key is *retired*, that
 //!   is read but never written again, and a fresh one takes its place.
-//! - A shared key (`shared:`) is written by everybody at once, past the fronts and through them. Its
-//!   versions come from the server: a script takes the greater of the last plus one and the
+//! - A shared key (`shared:`) is written by everybody at once, past the fronts and through them.
+//!   Its versions come from the server: a script takes the greater of the last plus one and the
 //!   server's clock in µs, so that they rise even when the key was lost in between.
 //! - One writer writes past all fronts alone, and some clients do nothing but read its keys, one of
-//!   them for a while: no fault between fronts and Redis makes either of them wait, so these say how
-//!   long a front believes its copies.
+//!   them for a while: no fault between fronts and Redis makes either of them wait, so these say
+//!   how long a front believes its copies.
 //! - A counter (`counter:`) is raised with WATCH, GET, MULTI, SET, EXEC.
 
 mod counters;

@@ -6,24 +6,23 @@
 //! judged.
 //!
 //! - [`history`]: what is kept.
-//! - [`check`]: the judge, a pure function; its module says how the order of writes makes each promise
-//!   ([`report::Property`]) decidable. [`judge`] tests it with histories made by
-//!   hand.
+//! - [`check`]: the judge, a pure function; its module says how the order of writes makes each
+//!   promise ([`report::Property`]) decidable. [`judge`] tests it with histories made by hand.
 //! - [`client`], [`load`]: the traffic. Its module says why the order of writes is known.
 //! - [`relay`]: the network between a front and its Redis, which can be late, silent or cut.
 //! - [`bed`]: a Redis, its fronts and relays, the clients, and the pause at the end after which
 //!   everything must be equal.
 //! - [`faults`]: what goes wrong meanwhile.
-//! - [`scenarios`]: the tests. One is a [`bed::Setup`] and a function over [`faults::Faults`]; another
-//!   topology is another kind of bed, another fault another function.
+//! - [`scenarios`]: the tests. One is a [`bed::Setup`] and a function over [`faults::Faults`];
+//!   another topology is another kind of bed, another fault another function.
 //! - [`toy`]: a front that is wrong on purpose, in one way at a time, and right without. Its tests
 //!   say that the checker finds each of the wrong ways, and nothing where there is none.
 //!
 //! `CORRAL_COHERENCE_SECONDS=300` makes each scenario last that long (default: 3), `CORRAL_SEED`
 //! repeats the choices of a run, though not its timing. What was seen is printed: with `cargo test
-//! --test coherence -- --nocapture --test-threads 1`, one line for each scenario: how many reads were
-//! stale and by how much, and how many reads reached Redis at all, without which a green run would
-//! prove nothing.
+//! --test coherence -- --nocapture --test-threads 1`, one line for each scenario: how many reads
+//! were stale and by how much, and how many reads reached Redis at all, without which a green run
+//! would prove nothing.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -56,7 +56,11 @@ pub(crate) fn half_open(faults: &mut Faults<'_>) {
 pub(crate) fn late(faults: &mut Faults<'_>) {
     while faults.goes_on() {
         faults.wait(50..150);
-        faults.delay(&[Way::ToFront], 20..450, 700..1200);
+        if faults.random_choice(2) == 0 {
+            faults.delay(&[Way::ToFront], 20..450, 700..1200);
+        } else {
+            faults.delay_oldest(Way::ToFront, 300..450, 700..1200);
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! A front that is wrong on purpose, one way at a time, so that the checker can be seen to find it.
 //!
-//! Without a wrong way it is right, if slow: it caches GET alone, learns of changes from a broadcast
-//! tracking connection ([`tracker`]), stores what it read only under a whole token, keeps PTTL, stops
-//! answering from copies when the tracker was silent for the bound, and releases no reply that came
-//! from Redis before a PING on the tracking connection has come back: all pushes that the command
-//! caused, or that a read must have seen, lie before its PONG.
+//! Without a wrong way it is right, if slow: it caches GET alone, learns of changes from a
+//! broadcast tracking connection ([`tracker`]), stores what it read only under a whole token, keeps
+//! PTTL, stops answering from copies when the tracker was silent for the bound, and releases no
+//! reply that came from Redis before a PING on the tracking connection has come back: all pushes
+//! that the command caused, or that a read must have seen, lie before its PONG.
 
 mod serve;
 #[cfg(test)]

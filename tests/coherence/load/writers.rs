@@ -11,6 +11,9 @@ use crate::history::{History, Key, Outcome, Route, Write};
 
 /// The longest pause between two writes of a writer.
 const PAUSE_MAX: Duration = Duration::from_millis(4);
+/// The same outside. A push voids also what was read after the write it tells of, so most keys must
+/// be left alone for longer than the bound, or no stale copy would last.
+const OUTSIDE_PAUSE_MAX: Duration = Duration::from_millis(40);
 /// How long a value with an expiry lives, in ms. Shorter than the bound, so that a run's end finds
 /// none.
 const TTL_MS: std::ops::Range<u64> = 10..150;
@@ -131,13 +134,19 @@ pub(crate) fn write_for_a_while(
             value,
         });
     }
+    let is_outside = writer.front.route == Route::Direct;
+    let pause_max = if is_outside {
+        OUTSIDE_PAUSE_MAX
+    } else {
+        PAUSE_MAX
+    };
     while load.goes_on() {
         if writer.random.random_range(0..4) == 0 {
             writer.raise_shared();
         } else {
             writer.write_own();
         }
-        pause(&mut writer.random, PAUSE_MAX);
+        pause(&mut writer.random, pause_max);
     }
     let mut history = writer.direct.history;
     history.append(writer.front.history);
@@ -239,8 +248,8 @@ impl Writer<'_> {
         }
     }
 
-    /// One of its keys. The first are written all the time, and the last so seldom that a copy which
-    /// is wrong stays wrong for longer than the bound.
+    /// One of its keys. The first are written all the time, and the last so seldom that a copy
+    /// which is wrong stays wrong for longer than the bound.
     fn choose(&mut self) -> usize {
         let share = self.random.random::<f64>().powi(4);
         let keys = self.own.len();

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::Wrong;
 use crate::bed::{Network, Setup, run, seed};
 use crate::faults::Faults;
+use crate::relay::Way;
 use crate::report::Property;
 use crate::scenarios;
 
 /// How long a round lasts, and how many there are until the fault must have shown.
 const ROUND: Duration = Duration::from_secs(2);
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 20;
 
 /// The checker finds that one of these properties is broken by this toy.
 #[track_caller]
@@ -166,7 +167,11 @@ fn trust_in_silence_is_found() {
 #[test]
 fn a_bound_that_counts_from_late_pongs_is_found() {
     let broken = &[Property::BoundedStaleness];
-    is_found(Wrong::TrustsLatePongs, broken, &relayed(), scenarios::late);
+    is_found(Wrong::TrustsLatePongs, broken, &relayed(), |faults| {
+        while faults.goes_on() {
+            faults.delay_oldest(Way::ToFront, 400..500, 1500..2000);
+        }
+    });
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::servers::request;
 /// How often it is asked whether it is there.
 const BEAT: Duration = Duration::from_millis(40);
 /// How long a reply may be held back for the PONG behind it. After that, all copies go instead.
-const FENCE_MAX: Duration = Duration::from_millis(500);
+const FENCE_MAX: Duration = Duration::from_millis(800);
 /// How often a silent reader looks whether all is over, and a lost one tries again.
 const TICK: Duration = Duration::from_millis(20);
 
