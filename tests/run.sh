@@ -4,8 +4,9 @@
 #     bash tests/run.sh
 #
 # Installs what is missing (Debian packages; redis-py and the Node clients under
-# target/test-tools/, pinned in tests/clients/), runs `cargo test --workspace` and then the real
-# clients against the server. Servers run on free ports and are ended; nothing else is touched.
+# target/test-tools/, pinned in tests/clients/), runs `cargo test --workspace`, the interleavings of
+# the near cache under a scheduler of their own, and then the real clients against the server.
+# Servers run on free ports and are ended; nothing else is touched.
 # The last line is `N passed, N failed`. A missing tool and an ignored test are failures.
 #
 # CORRAL_BIN: the server the clients talk to (default: the debug build).
@@ -93,17 +94,22 @@ install_clients() {
     fi
 }
 
+# rust_tests NAME ARGUMENT...: cargo test with these arguments; its log is called NAME.
 rust_tests() {
-    local log=$tools/cargo-test.log status counts ignored
-    printf '== cargo test --workspace\n'
-    cargo test --workspace --no-fail-fast 2>&1 | tee "$log"
+    local log=$tools/$1.log status counts counted_passed counted_failed ignored
+    shift
+    printf '== cargo test %s\n' "$*"
+    cargo test "$@" --no-fail-fast 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     counts=$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p+0, f+0, i+0 }' "$log")
     read -r counted_passed counted_failed ignored <<<"$counts"
     passed=$((passed + counted_passed))
     failed=$((failed + counted_failed))
     if ((status != 0 && counted_failed == 0)); then
-        fail "cargo test: exit code $status"
+        fail "cargo test $*: exit code $status"
+    fi
+    if ((counted_passed + counted_failed == 0)); then
+        fail "cargo test $*: there was no test"
     fi
     if ((ignored > 0)); then
         fail "$ignored tests are ignored: a test runs or is removed"
@@ -146,6 +152,7 @@ if ((${#packages[@]} > 0)); then
 fi
 install_clients || fail "could not install the client libraries"
 ((failed == 0)) || finish
-rust_tests
+rust_tests cargo-test --workspace
+rust_tests interleavings --lib --features shuttle near::tests::interleavings
 client_tests
 finish

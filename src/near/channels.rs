@@ -11,14 +11,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::sync::{AtomicU32, AtomicU64, Mutex};
+use super::sync::{AtomicU32, AtomicU64, IS_SIMULATED, Mutex};
 
 /// Most channels there are, the tracker included.
-#[cfg(not(all(test, feature = "shuttle")))]
-pub const CHANNELS_MAX: u16 = 1024;
 /// Most channels there are, the tracker included.
-#[cfg(all(test, feature = "shuttle"))]
-pub const CHANNELS_MAX: u16 = 4;
+pub const CHANNELS_MAX: u16 = if IS_SIMULATED { 4 } else { 1024 };
 
 /// How many losses back it is known when a channel was last fresh: copies from before are not even
 /// served as stale.

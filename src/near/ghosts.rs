@@ -5,10 +5,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::sync::IS_SIMULATED;
 use super::{Miss, Place};
 
 /// Keys that are remembered, eight bytes each.
-pub const GHOSTS: usize = 1 << 16;
+pub const GHOSTS: usize = if IS_SIMULATED { 1 } else { 1 << 16 };
 
 /// | 20: fingerprint | 4: fate | 8: epoch | 32: expiry, in units of 2²⁶ ns |
 #[derive(Debug)]

@@ -23,24 +23,26 @@
 
 mod channels;
 mod explain;
+mod fill;
 mod flights;
 mod ghosts;
 mod reclaim;
 mod stamp;
 mod stats;
 mod sync;
+mod types;
 mod variants;
 
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::store::{Key, Locked, Store, Write, charge_max};
+use crate::store::{Locked, Store};
 use channels::Standing;
 pub use channels::{CHANNELS_MAX, Channels, LOSSES_KNOWN, Slot};
 pub use explain::{Explained, ExplainedVariant};
+use fill::{WRONG_TYPE, drop_contradicted};
 pub use flights::{FLIGHTS_PER_KEY_MAX, FLIGHTS_PER_STRIPE_MAX, WAITERS_MAX};
 use flights::{Flight, State, Stripe};
 pub use ghosts::GHOSTS;
@@ -50,214 +52,12 @@ use stamp::Stamp;
 pub use stats::Stats;
 use stats::{Tallies, Tally};
 use sync::{AtomicU32, Mutex};
+pub use types::{
+    Entered, Fill, Finished, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
+    Voided, Why,
+};
 pub use variants::{ARGUMENTS_BYTES_MAX, KEY_BYTES_MAX, REPLY_BYTES_MAX, VARIANTS_MAX};
 use variants::{Terms, Variant};
-
-/// Which reply of a key.
-#[derive(Clone, Copy, Debug, Eq)]
-pub struct Line<'a> {
-    /// The client's protocol and command.
-    pub id: u32,
-    /// The command's arguments but for the key; none for GET.
-    pub arguments: &'a [u8],
-}
-
-/// Nearly all lines have no arguments, and then no bytes are compared: an empty slice may point
-/// anywhere, and a masked load from there, even of nothing, costs a microcode assist (a quarter of
-/// a deep pipeline's time, measured).
-impl PartialEq for Line<'_> {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-            && self.arguments.len() == other.arguments.len()
-            && (self.arguments.is_empty() || self.arguments == other.arguments)
-    }
-}
-
-/// A key in a database.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// As `SELECT` numbers them.
-    pub db: u16,
-    /// The key and its hash.
-    pub key: Key<'a>,
-}
-
-/// A moment, by two clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Unix time in ms, by which the store's items expire.
-    pub unix_ms: u64,
-    /// The monotonic clock in ns, by which copies are fresh: a step of the other one lengthens no
-    /// copy's life.
-    pub mono_ns: u64,
-}
-
-/// How the room is made.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Locks on flights; a power of two.
-    pub stripes: usize,
-    /// See [`Settings::near_ttl_ms`].
-    pub near_ttl_ms: u64,
-    /// See [`Settings::stale_ms`].
-    pub stale_ms: u64,
-    /// See [`Settings::value_bytes_max`].
-    pub value_bytes_max: usize,
-}
-
-/// What can be changed while it runs.
-#[derive(Debug)]
-pub struct Settings {
-    /// How long a copy is fresh at most, in ms; 0: nothing is stored.
-    pub near_ttl_ms: AtomicU64,
-    /// For how long a copy that is not fresh any more may be served when upstream fails, in ms.
-    pub stale_ms: AtomicU64,
-    /// Longest reply that is stored, in bytes.
-    pub value_bytes_max: AtomicUsize,
-}
-
-/// Why a read was not answered here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Miss {
-    /// The key was never here, as far as is remembered.
-    Cold,
-    /// Its copy has expired.
-    Expired,
-    /// Its copy had to go for want of memory.
-    Evicted,
-    /// Its copy was removed by an invalidation or a local write.
-    Invalidated,
-    /// Its copy is from before a flush, or from before its connection was lost.
-    Flushed,
-    /// The connection of its copy, or the tracker, was not heard of for too long.
-    Incoherent,
-    /// Its last read was voided on its way.
-    RaceDiscarded,
-    /// Other lines of the key are here.
-    Variant,
-}
-
-impl Miss {
-    /// Its name, for people and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cold => "cold",
-            Self::Expired => "expired",
-            Self::Evicted => "evicted",
-            Self::Invalidated => "invalidated",
-            Self::Flushed => "flushed",
-            Self::Incoherent => "incoherent",
-            Self::RaceDiscarded => "race-discarded",
-            Self::Variant => "variant",
-        }
-    }
-
-    fn tally(self) -> Tally {
-        match self {
-            Self::Cold => Tally::misses_cold,
-            Self::Expired => Tally::misses_expired,
-            Self::Evicted => Tally::misses_evicted,
-            Self::Invalidated => Tally::misses_invalidated,
-            Self::Flushed => Tally::misses_flushed,
-            Self::Incoherent => Tally::misses_incoherent,
-            Self::RaceDiscarded => Tally::misses_race_discarded,
-            Self::Variant => Tally::misses_variant,
-        }
-    }
-}
-
-/// How long a stale copy has not been fresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaleAge {
-    /// In ms, rounded down; 0 also for a copy that is still fresh.
-    pub ms: u64,
-}
-
-/// A flight of whose read the holder is the leader. Every token is given back, to
-/// [`Near::finish`] or [`Near::fail`]: until then, its waiters wait.
-#[must_use]
-#[derive(Debug, PartialEq, Eq)]
-pub struct Token {
-    hash: u64,
-    id: u64,
-}
-
-/// What came of asking to read.
-#[must_use]
-#[derive(Debug, PartialEq, Eq)]
-pub enum Entered {
-    /// Somebody else reads; the waiter is given back with the answer.
-    Joined,
-    /// The caller is to read.
-    Leads(Token),
-}
-
-/// What PTTL said beside the reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ttl {
-    /// So many ms.
-    Millis(u64),
-    /// −1: the key has no expiry.
-    None,
-    /// −2: there is no such key.
-    Absent,
-    /// It was not asked, or did not answer.
-    Unknown,
-}
-
-/// What became of a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// It is here now.
-    Stored,
-    /// Something voided it on its way.
-    Raced,
-    /// Nobody watched over it: a channel was not fresh when it began, or there were too many
-    /// flights.
-    Unguarded,
-    /// It is an error.
-    Error,
-    /// It is too long.
-    TooLong,
-    /// It is about to expire, or nobody knows when.
-    Fleeting,
-    /// There was no room.
-    Full,
-}
-
-/// What a read that is answered leaves to do.
-#[must_use]
-#[derive(Debug, PartialEq, Eq)]
-pub struct Finished<W> {
-    /// Whom to answer, the leader first.
-    pub waiters: Vec<W>,
-    /// What became of the reply.
-    pub fill: Fill,
-}
-
-/// What voided a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Upstream said so.
-    Push,
-    /// A write is about to be sent.
-    WriteStart,
-    /// A write was answered, or failed in whatever way.
-    WriteEnd,
-    /// Somebody asked for it.
-    Request,
-}
-
-/// What there was to void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Voided {
-    /// Databases with copies of the key.
-    pub copies: usize,
-    /// Reads under way.
-    pub flights: usize,
-}
 
 /// The copies and the reads under way. The copies themselves are in a [`Store`] that belongs to
 /// them alone.
@@ -426,14 +226,12 @@ impl<W> Near<W> {
         };
         if fill != Fill::Error || reply.starts_with(WRONG_TYPE) {
             stripe.answered(&flight, || self.reply_hasher.hash_one(reply));
-            if fill != Fill::Stored {
-                drop_contradicted(store, &flight, reply, now);
+            let is_gone = fill != Fill::Stored && drop_contradicted(store, &flight, reply, now);
+            if is_gone && fill == Fill::Raced {
+                let epoch = flight.stamp.epoch;
+                self.ghosts
+                    .note(flight.place(), Fate::RaceDiscarded, epoch, 0);
             }
-        }
-        if fill == Fill::Raced {
-            let epoch = flight.stamp.epoch;
-            self.ghosts
-                .note(flight.place(), Fate::RaceDiscarded, epoch, 0);
         }
         drop(stripe);
         self.tallies.count(match fill {
@@ -581,94 +379,6 @@ impl<W> Near<W> {
             }
     }
 
-    /// For how many ms from its beginning a read's reply is fresh, or why it is not to be stored.
-    fn life_ms(&self, flight: &Flight<W>, reply: &[u8], ttl: Ttl, now: Now) -> Result<u32, Fill> {
-        let bytes_max = self.settings.value_bytes_max.load(Ordering::Relaxed);
-        if matches!(reply.first(), None | Some(b'-' | b'!')) {
-            return Err(Fill::Error);
-        }
-        if reply.len() > bytes_max.min(REPLY_BYTES_MAX) {
-            return Err(Fill::TooLong);
-        }
-        let cap_ms = self.settings.near_ttl_ms.load(Ordering::Relaxed);
-        let life_ms = match ttl {
-            Ttl::Millis(ms) => ms.min(cap_ms),
-            Ttl::None => cap_ms,
-            Ttl::Absent if OF_ABSENT_KEYS.contains(&reply) => cap_ms,
-            Ttl::Absent | Ttl::Unknown => 0,
-        };
-        let life_ms = u32::try_from(life_ms).unwrap_or(u32::MAX);
-        if life_ms == 0 || expiry_ns(flight.sent, life_ms) <= now.mono_ns {
-            return Err(Fill::Fleeting);
-        }
-        match flight.state {
-            State::Unguarded => Err(Fill::Unguarded),
-            State::Void if !self.omits(Check::Void) => Err(Fill::Raced),
-            State::Echo(hash)
-                if hash != self.reply_hasher.hash_one(reply) && !self.omits(Check::Echo) =>
-            {
-                Err(Fill::Raced)
-            }
-            State::Open | State::Echo(_) | State::Void if self.is_whole(&flight.stamp, now) => {
-                Ok(life_ms)
-            }
-            State::Open | State::Echo(_) | State::Void => Err(Fill::Raced),
-        }
-    }
-
-    /// Puts a copy in. The flight's stripe is locked.
-    fn store(
-        &self,
-        store: &Store,
-        flight: &Flight<W>,
-        reply: &[u8],
-        life_ms: u32,
-        now: Now,
-    ) -> Fill {
-        let Place { db, key } = flight.place();
-        let (stamp, epoch) = (flight.stamp, self.epoch());
-        let expires_at_ns = expiry_ns(flight.sent, life_ms);
-        let variant = Variant {
-            line: flight.line(),
-            terms: Terms {
-                stamp,
-                expires_at_ns,
-                life_ms,
-            },
-            reply,
-        };
-        let stale_ms = self.settings.stale_ms.load(Ordering::Relaxed);
-        let is_of_use = |terms: &Terms| {
-            let stale_ns = stale_ms.saturating_mul(NS_PER_MS);
-            terms.stamp.epoch == epoch && terms.expires_at_ns.saturating_add(stale_ns) > now.mono_ns
-        };
-        {
-            let mut locked = sync::lock(store, key.hash);
-            let Some(physical) = physical(&locked, db) else {
-                return Fill::Unguarded;
-            };
-            self.databases.fetch_max(db + 1, Ordering::Relaxed);
-            let db = physical;
-            let old = locked.shard(key.hash).peek(db, key, now.unix_ms);
-            let old = old.as_ref().map_or(&[][..], |entry| entry.value());
-            let (value, last_ns) = variants::with(old, variant, is_of_use);
-            let bytes = charge_max(key, value.len());
-            if locked.reserve(key.hash, bytes, now.unix_ms).is_err() {
-                return Fill::Full;
-            }
-            let left_ms = last_ns.saturating_sub(now.mono_ns).div_ceil(NS_PER_MS);
-            let expires_at = now.unix_ms.saturating_add(left_ms).saturating_add(stale_ms);
-            let write = Write {
-                value: &value,
-                expires_at: NonZeroU64::new(expires_at),
-            };
-            locked.shard(key.hash).set(db, key, write, now.unix_ms);
-        }
-        self.ghosts
-            .note(flight.place(), Fate::Present, stamp.epoch, expires_at_ns);
-        Fill::Stored
-    }
-
     /// Whether a test has switched this check off.
     #[inline]
     fn omits(&self, check: Check) -> bool {
@@ -735,49 +445,10 @@ fn look_up(
     })
 }
 
-/// Removes the copies of a key of which one says something else than the reply that just came:
-/// whoever saw this reply must not be served an older one next.
-fn drop_contradicted<W>(store: &Store, flight: &Flight<W>, reply: &[u8], now: Now) {
-    let Place { db, key } = flight.place();
-    let mut locked = sync::lock(store, key.hash);
-    let Some(db) = physical(&locked, db) else {
-        return;
-    };
-    let shard = locked.shard(key.hash);
-    let is_contradicted = shard.peek(db, key, now.unix_ms).is_some_and(|entry| {
-        variants::find(entry.value(), flight.line()).is_some_and(|copy| copy.reply != reply)
-    });
-    if is_contradicted {
-        shard.remove(db, key, now.unix_ms);
-    }
-}
-
 /// The tables of a database, if the store has it: upstream may have more.
 #[inline]
 fn physical(locked: &Locked<'_>, db: u16) -> Option<u16> {
     (db < locked.store().databases()).then(|| locked.physical(db))
 }
-
-/// When a read's reply ceases to be fresh. Upstream counted its time to live from when it ran the
-/// read, which is later than it was sent.
-fn expiry_ns(sent: Now, life_ms: u32) -> u64 {
-    sent.mono_ns.saturating_add(u64::from(life_ms) * NS_PER_MS)
-}
-
-/// Replies that a key that is not there has, and that may be stored though PTTL found none. Any
-/// other reply is of a key that was there a moment ago.
-const OF_ABSENT_KEYS: [&[u8]; 8] = [
-    b"$-1\r\n",
-    b"_\r\n",
-    b"*-1\r\n",
-    b"*0\r\n",
-    b"%0\r\n",
-    b"~0\r\n",
-    b":0\r\n",
-    b"+none\r\n",
-];
-
-/// The one error that tells something of the value.
-const WRONG_TYPE: &[u8] = b"-WRONGTYPE ";
 
 const NS_PER_MS: u64 = 1_000_000;

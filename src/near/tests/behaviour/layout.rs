@@ -114,12 +114,7 @@ fn flights_beyond_the_limit_of_a_key_are_answered_and_not_stored() {
 #[test]
 fn flights_beyond_the_limit_of_a_stripe_are_answered_and_not_stored() {
     let mut room = Fixture::new();
-    room.near = Near::new(&Options {
-        stripes: 1,
-        near_ttl_ms: NEAR_TTL_MS,
-        stale_ms: STALE_MS,
-        value_bytes_max: VALUE_BYTES_MAX,
-    });
+    room.near = new_near(1);
     room.hear();
     let lead = |number: usize| room.lead(&number.to_le_bytes());
     let mut tokens: Vec<_> = (0..FLIGHTS_PER_STRIPE_MAX).map(lead).collect();

@@ -1,6 +1,7 @@
 //! What is stored, for how long, and what is served.
 
 use super::*;
+use crate::near::fill::OF_ABSENT_KEYS;
 
 #[test]
 fn a_reply_is_served_as_it_came() {
@@ -136,7 +137,7 @@ fn a_reply_at_the_limit_is_stored_and_one_past_it_is_not() {
 #[test]
 fn a_copy_that_does_not_fit_into_memory_is_not_stored() {
     let mut room = Fixture::new();
-    room.store = new_store(Some(300));
+    room.store = new_store(4, Some(300));
     let reply = [b'+'; 400];
     assert_eq!(room.fill_line(0, b"k", GET, &reply, Ttl::None), Fill::Full);
     assert_eq!(room.stats().full_fills, 1);

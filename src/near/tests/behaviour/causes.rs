@@ -64,7 +64,7 @@ fn a_miss_tells_its_cause_and_is_counted_by_it() {
 #[test]
 fn a_copy_that_had_to_go_for_memory_was_evicted() {
     let mut room = Fixture::new();
-    room.store = new_store(Some(20_000));
+    room.store = new_store(4, Some(20_000));
     for key in 0..1000u32 {
         room.fill(&key.to_le_bytes(), V);
     }
