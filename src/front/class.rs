@@ -73,9 +73,10 @@ fn class_of(command: &Command) -> Class {
     match command.name {
         "mget" => return Class::NearEach,
         "flushall" | "flushdb" => return Class::Sweeps,
-        "eval" | "evalsha" | "fcall" => return Class::Unknown,
-        // Reads that are no script of a read-only kind are told by their flags.
-        "eval_ro" | "evalsha_ro" | "fcall_ro" => return Class::Plain,
+        // What a script that only reads has seen must not be newer than what is seen next.
+        "eval" | "evalsha" | "fcall" | "eval_ro" | "evalsha_ro" | "fcall_ro" => {
+            return Class::Unknown;
+        }
         // It waits for another server, and for long.
         "migrate" => return Class::Private,
         _ => {}
@@ -204,7 +205,17 @@ mod tests {
             }
         }
         assert_eq!(named(Class::Sweeps), ["flushall", "flushdb"]);
-        assert_eq!(named(Class::Unknown), ["eval", "evalsha", "fcall"]);
+        assert_eq!(
+            named(Class::Unknown),
+            [
+                "eval",
+                "eval_ro",
+                "evalsha",
+                "evalsha_ro",
+                "fcall",
+                "fcall_ro"
+            ]
+        );
         assert_eq!(named(Class::NearEach), ["mget"]);
     }
 

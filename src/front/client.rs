@@ -444,22 +444,23 @@ impl Shared {
         }
         match (known.class, known.command) {
             (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
-            (Class::NearEach, Some(_)) => self.near_each(request, raw, now),
+            (Class::NearEach, Some(command)) => self.near_each(request, raw, command, now),
             (Class::Writes, Some(command)) => {
-                let keys = self.begin_write(Some(command), request);
                 let place = self.expect();
+                let keys = self.begin_write(Some(command), request);
                 let pool = Rc::clone(&self.pool);
                 self.send(raw, Waiting::Writes(pool, place, keys));
             }
             (Class::Unknown, command) => {
-                let keys = self.begin_write(command, request);
                 let place = self.expect();
+                let keys = self.begin_write(command, request);
+                self.outbox.begin_unknown();
                 let pool = Rc::clone(&self.pool);
                 self.send(raw, Waiting::Unknown(pool, place, keys, Vec::new()));
             }
             (Class::Sweeps, _) => {
                 self.front.flush();
-                self.outbox.begin_write();
+                self.outbox.begin_unknown();
                 let place = self.expect();
                 self.send(raw, Waiting::Sweeps(Rc::clone(&self.pool), place));
             }
@@ -470,6 +471,9 @@ impl Shared {
                 return self.say(verb, request, raw);
             }
             (Class::Private, _) => return Flow::Private,
+            (Class::Plain, Some(command)) if command.has_keys() => {
+                self.observe(command, request, raw);
+            }
             (Class::Plain | Class::Near | Class::NearEach | Class::Writes, _) => self.plain(raw),
         }
         Flow::Taken
@@ -495,18 +499,37 @@ impl Shared {
         self.link().send(self.session.database, raw, waiting);
     }
 
-    /// A write begins: voids what it will write, of what is known of that.
-    fn begin_write(&self, command: Option<&Command>, request: &Request<'_>) -> Keys {
+    /// A read that is not kept, of keys that may be.
+    pub(super) fn observe(&mut self, command: &Command, request: &Request<'_>, raw: &[u8]) {
+        let place = self.expect();
+        let keys = self.use_keys(command, request);
+        let pool = Rc::clone(&self.pool);
+        self.send(raw, Waiting::Observes(pool, place, keys));
+    }
+
+    /// The keys of the request whose place was just taken.
+    fn use_keys(&self, command: &Command, request: &Request<'_>) -> Keys {
         let mut keys = Keys(Vec::new());
-        if let Some(command) = command {
-            for_each_key(command, request, |at| {
-                keys.0.push(request.argument(at).into());
-            });
+        for_each_key(command, request, |at| {
+            keys.0.push(request.argument(at).into());
+        });
+        let store = &self.front.instance.store;
+        for key in &keys.0 {
+            self.outbox.use_key(store.hash(key));
         }
+        keys
+    }
+
+    /// A write begins, at the place that was just taken: voids what it will write, of what is
+    /// known of that.
+    fn begin_write(&self, command: Option<&Command>, request: &Request<'_>) -> Keys {
+        let Some(command) = command else {
+            return Keys(Vec::new());
+        };
+        let keys = self.use_keys(command, request);
         for key in &keys.0 {
             self.front.void(key, Why::WriteStart);
         }
-        self.outbox.begin_write();
         keys
     }
 

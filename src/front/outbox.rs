@@ -22,8 +22,10 @@ struct Inner {
     first: u64,
     /// Bytes in places.
     held: usize,
-    /// Requests under way that write.
-    writes: usize,
+    /// Keys of requests under way, by their hash, each with the number of its place.
+    busy: VecDeque<(u64, u64)>,
+    /// Requests under way that may write any key.
+    unknown: usize,
     waker: Option<Waker>,
     /// Nobody takes replies any more.
     is_closed: bool,
@@ -139,8 +141,7 @@ impl Outbox {
         if index == 0 {
             inner.ready.extend_from_slice(bytes);
             if ended {
-                inner.places.pop_front();
-                inner.first += 1;
+                inner.pop();
                 inner.advance();
             }
         } else if let Place::Open(reply) = &mut inner.places[index] {
@@ -170,19 +171,29 @@ impl Outbox {
         }
     }
 
-    /// A request that writes is under way.
-    pub(super) fn begin_write(&self) {
-        self.inner.borrow_mut().writes += 1;
+    /// The request at the last place uses this key.
+    pub(super) fn use_key(&self, hash: u64) {
+        let mut inner = self.inner.borrow_mut();
+        let last = inner.first + inner.places.len() as u64 - 1;
+        inner.busy.push_back((last, hash));
+    }
+
+    /// A request that may write any key is under way.
+    pub(super) fn begin_unknown(&self) {
+        self.inner.borrow_mut().unknown += 1;
     }
 
     /// It has ended.
-    pub(super) fn end_write(&self) {
-        self.inner.borrow_mut().writes -= 1;
+    pub(super) fn end_unknown(&self) {
+        self.inner.borrow_mut().unknown -= 1;
     }
 
-    /// Whether such a request is under way.
-    pub(super) fn has_writes(&self) -> bool {
-        self.inner.borrow().writes > 0
+    /// Whether a request under way may use this key: then the next one must follow it, and not be
+    /// answered by what was known before.
+    #[inline]
+    pub(super) fn is_busy(&self, hash: u64) -> bool {
+        let inner = self.inner.borrow();
+        inner.unknown > 0 || inner.busy.iter().any(|(_, busy)| *busy == hash)
     }
 
     /// Whether no reply is owed.
@@ -228,6 +239,7 @@ impl Outbox {
         inner.ready = Vec::new();
         inner.first += inner.places.len() as u64;
         inner.places.clear();
+        inner.busy.clear();
         inner.waker = None;
     }
 }
@@ -262,8 +274,16 @@ impl Inner {
                 }
                 Place::Parts(_) => return,
             }
-            self.places.pop_front();
-            self.first += 1;
+            self.pop();
+        }
+    }
+
+    /// The oldest place is done with.
+    fn pop(&mut self) {
+        self.places.pop_front();
+        self.first += 1;
+        while self.busy.front().is_some_and(|(at, _)| *at < self.first) {
+            self.busy.pop_front();
         }
     }
 

@@ -42,30 +42,28 @@ impl Shared {
         };
         let place = Place { db, key };
         let line = line(command, self.session.protocol, &arguments);
-        let is_hit = !self.outbox.has_writes() && {
+        let is_busy = self.outbox.is_busy(hash);
+        let is_hit = !is_busy && {
             let (near, store) = (&self.front.near, &self.front.instance.store);
             let got = self
                 .outbox
                 .answer(|reply| near.get(store, place, line, now, reply));
             got.is_ok()
         };
-        if !is_hit {
-            self.miss(raw, place, line, now);
+        if !is_hit && self.is_armed(self.link()) {
+            self.miss(raw, place, line, !is_busy, now);
+        } else if !is_hit {
+            self.observe(command, request, raw);
         }
         self.arguments = arguments;
     }
 
-    /// A read that is not here: joins a flight, or leads one.
-    fn miss(&self, raw: &[u8], place: Place<'_>, line: Line<'_>, now: Now) {
-        let link = self.link();
-        if !self.is_armed(link) {
-            let place = self.expect();
-            return self.send(raw, Waiting::Plain(place));
-        }
+    /// A read that is not here: joins a flight, if it may, or leads one.
+    fn miss(&self, raw: &[u8], place: Place<'_>, line: Line<'_>, may_join: bool, now: Now) {
         let seat = self.seat(self.outbox.expect(), WHOLE);
-        let may_join = !self.outbox.has_writes();
-        let near = &self.front.near;
-        match near.enter(place, line, may_join, channel(link.slot()), now, seat) {
+        self.outbox.use_key(place.key.hash);
+        let (near, slot) = (&self.front.near, channel(self.link().slot()));
+        match near.enter(place, line, may_join, slot, now, seat) {
             Entered::Joined => {}
             Entered::Leads(token) => self.read_value(raw, place.key.bytes, token),
         }
@@ -100,13 +98,23 @@ impl Shared {
     }
 
     /// `MGET`: each key by itself, as `GET` has it.
-    pub(super) fn near_each(&mut self, request: &Request<'_>, raw: &[u8], now: Now) {
+    pub(super) fn near_each(
+        &mut self,
+        request: &Request<'_>,
+        raw: &[u8],
+        command: &Command,
+        now: Now,
+    ) {
         let (Some(db), Some(get)) = (self.near_database(), lookup::find(b"GET")) else {
             return self.plain(raw);
         };
         let link = Rc::clone(self.link());
-        if !self.session.is_near || self.outbox.has_writes() || !self.is_armed(&link) {
-            return self.plain(raw);
+        let store = &self.front.instance.store;
+        let is_busy = request
+            .iter_from(1)
+            .any(|key| self.outbox.is_busy(store.hash(key)));
+        if !self.session.is_near || is_busy || !self.is_armed(&link) {
+            return self.observe(command, request, raw);
         }
         let (near, store) = (&self.front.near, &self.front.instance.store);
         let line = line(get, self.session.protocol, &[]);
@@ -123,7 +131,7 @@ impl Shared {
             parts.push(got.is_ok().then(|| reply.into()));
         }
         if missing > EACH_MAX {
-            return self.plain(raw);
+            return self.observe(command, request, raw);
         }
         let null: &[u8] = match self.session.protocol {
             Protocol::Resp2 => b"$-1\r\n",
@@ -143,7 +151,9 @@ impl Shared {
         for part in absent {
             let key = request.argument(1 + part);
             let seat = self.seat(at, u32::try_from(part).unwrap_or(u32::MAX - 1));
-            match near.enter(place(key), line, true, channel(link.slot()), now, seat) {
+            let place = place(key);
+            self.outbox.use_key(place.key.hash);
+            match near.enter(place, line, true, channel(link.slot()), now, seat) {
                 Entered::Joined => {}
                 Entered::Leads(token) => {
                     self.read_value(&request_of(&[b"GET", key]), key, token);

@@ -15,6 +15,8 @@ use crate::upstream::shared::Waiter;
 pub(super) enum Waiting {
     /// A client, for bytes.
     Plain(Place),
+    /// The same; it tells of these keys, of which there may be older copies.
+    Observes(Rc<Pool>, Place, Keys),
     /// The same; these keys are then written.
     Writes(Rc<Pool>, Place, Keys),
     /// The same; unknown keys are then written.
@@ -90,10 +92,16 @@ impl Waiter for Waiting {
     fn take(&mut self, bytes: &[u8], ended: Option<Kind>) {
         match self {
             Self::Plain(place) => place.put(bytes, ended),
+            Self::Observes(pool, place, keys) => match bytes.split_last() {
+                Some((last, rest)) if ended.is_some() && pool.knows(keys) => {
+                    place.put(rest, None);
+                    release_behind_fence(pool, place, vec![*last], false);
+                }
+                Some(_) | None => place.put(bytes, ended),
+            },
             Self::Writes(pool, place, keys) => {
                 if ended.is_some() {
                     pool.void(keys);
-                    place.outbox.end_write();
                 }
                 place.put(bytes, ended);
             }
@@ -101,13 +109,13 @@ impl Waiter for Waiting {
                 held.extend_from_slice(bytes);
                 if ended.is_some() {
                     pool.void(keys);
-                    release_behind_fence(pool, place, std::mem::take(held));
+                    release_behind_fence(pool, place, std::mem::take(held), true);
                 }
             }
             Self::Sweeps(pool, place) => {
                 if ended.is_some() {
                     pool.flush();
-                    place.outbox.end_write();
+                    place.outbox.end_unknown();
                 }
                 place.put(bytes, ended);
             }
@@ -133,21 +141,20 @@ impl Waiter for Waiting {
 
     fn lose(self, why: &str) {
         match self {
-            Self::Plain(place) => place.fail(why),
+            Self::Plain(place) | Self::Observes(_, place, _) => place.fail(why),
             // It may have been run all the same.
             Self::Writes(pool, place, keys) => {
                 pool.void(&keys);
-                place.outbox.end_write();
                 place.fail(why);
             }
             Self::Unknown(pool, place, keys, held) => {
                 pool.void(&keys);
                 let reply = if held.is_empty() { failure(why) } else { held };
-                release_behind_fence(&pool, &place, reply);
+                release_behind_fence(&pool, &place, reply, true);
             }
             Self::Sweeps(pool, place) => {
                 pool.flush();
-                place.outbox.end_write();
+                place.outbox.end_unknown();
                 place.fail(why);
             }
             Self::Select(place, selected) => {
@@ -169,7 +176,15 @@ impl Reading {
         let value = self.value.take();
         let store = &front.instance.store;
         let finished = front.near.finish(store, token, &value, ttl, front.now());
-        self.pool.deliver(finished.waiters, &value);
+        if !finished.has_others {
+            return self.pool.deliver(finished.waiters, &value);
+        }
+        // Whoever sees this reply must not be served older copies of other lines next.
+        let pool = Rc::clone(&self.pool);
+        tokio::task::spawn_local(async move {
+            pool.front.tracker.fence().await;
+            pool.deliver(finished.waiters, &value);
+        });
     }
 
     fn fail(&self, why: &str) {
@@ -182,12 +197,14 @@ impl Reading {
 }
 
 /// Passes a reply on once all that has changed by now is voided.
-fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>) {
+fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>, is_unknown: bool) {
     let (outbox, at) = (Rc::clone(&place.outbox), place.at);
     let tracker = Arc::clone(&pool.front.tracker);
     tokio::task::spawn_local(async move {
         tracker.fence().await;
-        outbox.end_write();
+        if is_unknown {
+            outbox.end_unknown();
+        }
         outbox.put(at, &reply, true);
     });
 }
@@ -255,6 +272,12 @@ impl Pool {
         for key in &keys.0 {
             self.front.void(key, Why::WriteEnd);
         }
+    }
+
+    /// Whether there may be copies of any of these keys.
+    fn knows(&self, keys: &Keys) -> bool {
+        let (near, store) = (&self.front.near, &self.front.instance.store);
+        keys.0.iter().any(|key| near.knows(store, key))
     }
 
     /// Drops all copies.

@@ -51,7 +51,8 @@ impl<W> Near<W> {
         }
     }
 
-    /// Puts a copy in. The flight's stripe is locked.
+    /// Puts a copy in, and tells whether there were copies of the key before. The flight's stripe is
+    /// locked.
     pub(super) fn store(
         &self,
         store: &Store,
@@ -59,8 +60,9 @@ impl<W> Near<W> {
         reply: &[u8],
         life_ms: u32,
         now: Now,
-    ) -> Fill {
+    ) -> (Fill, bool) {
         let Place { db, key } = flight.place();
+        let had_copies;
         let (stamp, epoch) = (flight.stamp, self.epoch());
         let expires_at_ns = expiry_ns(flight.sent, life_ms);
         let variant = Variant {
@@ -80,16 +82,17 @@ impl<W> Near<W> {
         {
             let mut locked = sync::lock(store, key.hash);
             let Some(physical) = physical(&locked, db) else {
-                return Fill::Unguarded;
+                return (Fill::Unguarded, false);
             };
             self.databases.fetch_max(db + 1, Ordering::Relaxed);
             let db = physical;
             let old = locked.shard(key.hash).peek(db, key, now.unix_ms);
             let old = old.as_ref().map_or(&[][..], |entry| entry.value());
+            had_copies = !old.is_empty();
             let (value, last_ns) = variants::with(old, variant, is_of_use);
             let bytes = charge_max(key, value.len());
             if locked.reserve(key.hash, bytes, now.unix_ms).is_err() {
-                return Fill::Full;
+                return (Fill::Full, had_copies);
             }
             let left_ms = last_ns.saturating_sub(now.mono_ns).div_ceil(NS_PER_MS);
             let expires_at = now.unix_ms.saturating_add(left_ms).saturating_add(stale_ms);
@@ -101,7 +104,7 @@ impl<W> Near<W> {
         }
         self.ghosts
             .note(flight.place(), Fate::Present, stamp.epoch, expires_at_ns);
-        Fill::Stored
+        (Fill::Stored, had_copies)
     }
 }
 

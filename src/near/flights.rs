@@ -191,6 +191,11 @@ impl<W> Stripe<W> {
         })
     }
 
+    /// Whether flights of a key of this hash are listed.
+    pub(super) fn has_listed(&self, hash: u64) -> bool {
+        self.listed.contains_key(&hash)
+    }
+
     /// How many flights of a key in a database are listed.
     pub(super) fn listed(&self, place: Place<'_>) -> usize {
         let ids = self.listed.get(&place.key.hash).into_iter().flatten();

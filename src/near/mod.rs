@@ -218,15 +218,22 @@ impl<W> Near<W> {
             return Finished {
                 waiters: Vec::new(),
                 fill: Fill::Unguarded,
+                has_others: false,
             };
         };
+        let mut has_others = stripe.has_listed(token.hash);
         let fill = match self.life_ms(&flight, reply, ttl, now) {
-            Ok(life_ms) => self.store(store, &flight, reply, life_ms, now),
+            Ok(life_ms) => {
+                let (fill, had_copies) = self.store(store, &flight, reply, life_ms, now);
+                has_others |= had_copies;
+                fill
+            }
             Err(fill) => fill,
         };
         if fill != Fill::Error || reply.starts_with(WRONG_TYPE) {
             stripe.answered(&flight, || self.reply_hasher.hash_one(reply));
             let is_gone = fill != Fill::Stored && drop_contradicted(store, &flight, reply, now);
+            has_others |= fill != Fill::Stored && !is_gone;
             if is_gone && fill == Fill::Raced {
                 let epoch = flight.stamp.epoch;
                 self.ghosts
@@ -243,7 +250,23 @@ impl<W> Near<W> {
         Finished {
             waiters: flight.waiters,
             fill,
+            has_others,
         }
+    }
+
+    /// Whether there are copies of a key, or reads of it under way, in any database.
+    #[must_use]
+    pub fn knows(&self, store: &Store, key: &[u8]) -> bool {
+        let key = store.key(key);
+        if self.stripe(key.hash).lock().has_listed(key.hash) {
+            return true;
+        }
+        let mut locked = sync::lock(store, key.hash);
+        let databases = self.databases.load(Ordering::Relaxed);
+        (0..databases).any(|db| {
+            let db = locked.physical(db);
+            locked.shard(key.hash).peek(db, key, 0).is_some()
+        })
     }
 
     /// The read failed. Returns whom to tell, the leader first.

@@ -187,6 +187,9 @@ pub struct Finished<W> {
     pub waiters: Vec<W>,
     /// What became of the reply.
     pub fill: Fill,
+    /// Whether the key has copies or flights of other lines: they may be older than this reply
+    /// until the tracker has told what changed before it.
+    pub has_others: bool,
 }
 
 /// What voided a key.

@@ -313,13 +313,22 @@ impl Live<'_> {
             let (tracker, next) = (self.tracker, self.beaten + period);
             tokio::select! {
                 why = poll_fn(|context| self.poll(context)) => return why,
-                () = tracker.asked.notified() => {}
+                // Who asks while others are waiting goes with the next one.
+                () = tracker.asked.notified() => if self.is_fencing() {
+                    continue;
+                },
                 () = tokio::time::sleep_until(next) => {}
             }
             if let Some(why) = self.beat() {
                 return why;
             }
         }
+    }
+
+    /// Whether somebody waits for a `PONG`.
+    fn is_fencing(&self) -> bool {
+        let mut owed = self.waiting.iter();
+        owed.any(|owed| matches!(owed, Owed::Pong { fences, .. } if !fences.is_empty()))
     }
 
     /// Sends a `PING`, which passes the fences that wait.
@@ -426,6 +435,9 @@ impl Live<'_> {
                     let _ = fence.send(());
                 }
                 self.heard(sent);
+                if !self.tracker.fences.lock().is_empty() {
+                    return self.beat().map_or(Ok(()), Err);
+                }
                 Ok(())
             }
             Some(Owed::Id) if kind == Kind::Reply => {
