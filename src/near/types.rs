@@ -128,7 +128,7 @@ pub struct StaleAge {
 }
 
 /// A flight of whose read the holder is the leader. Every token is given back, to
-/// [`Near::finish`] or [`Near::fail`]: until then, its waiters wait.
+/// [`finish`](super::Near::finish) or [`fail`](super::Near::fail): until then, its waiters wait.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Token {
