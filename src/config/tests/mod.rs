@@ -85,6 +85,8 @@ fn unusual(setting: &Setting) -> &'static str {
         "noeviction",
         "/a\"b",
         "normal 1 2 3",
+        "broadcast",
+        "front",
     ];
     let names = ["TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"];
     let defaults = Config::default();

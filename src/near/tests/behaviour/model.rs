@@ -456,6 +456,11 @@ impl World {
         } else if contradicts {
             self.copies
                 .retain(|other, _| (other.db, other.key) != (at.db, at.key));
+        } else if let Some(copy) = self.copies.get_mut(&at)
+            && copy.reply == reply
+        {
+            // An absent key looks the same before and after a flush.
+            copy.value.version = copy.value.version.max(value.version);
         }
         self.raise_floor(at, value.version);
     }
