@@ -51,8 +51,8 @@ impl<W> Near<W> {
         }
     }
 
-    /// Puts a copy in, and tells whether there were copies of the key before. The flight's stripe is
-    /// locked.
+    /// Puts a copy in, and tells whether there were copies of the key before. The flight's stripe
+    /// is locked.
     pub(super) fn store(
         &self,
         store: &Store,

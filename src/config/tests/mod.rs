@@ -79,6 +79,7 @@ fn unusual(setting: &Setting) -> &'static str {
         "yes",
         "no",
         "7",
+        "77",
         "8gb",
         "TLSv1.3",
         "debug",
