@@ -117,6 +117,8 @@ pub(super) struct Shared {
     wants_private: bool,
     /// Nothing more is read from it.
     is_ending: bool,
+    /// What it sent behind QUIT means nothing.
+    has_quit: bool,
     pub(super) arguments: Vec<u8>,
 }
 
@@ -149,6 +151,7 @@ impl Shared {
             pending: None,
             wants_private: false,
             is_ending: false,
+            has_quit: false,
             arguments: Vec::new(),
         }
     }
@@ -292,7 +295,7 @@ impl Shared {
 
     /// Takes what is complete of the requests. True if something was done.
     fn take_requests(&mut self) -> bool {
-        if self.wants_private || self.is_full() || !self.settle_pending() {
+        if self.wants_private || self.has_quit || self.is_full() || !self.settle_pending() {
             return false;
         }
         let requests = std::mem::take(&mut self.requests);
@@ -302,6 +305,10 @@ impl Shared {
         let count = decoder.len();
         let taken = self.take_batch(&decoder, requests.bytes());
         self.requests = requests;
+        if self.has_quit {
+            self.end();
+            return true;
+        }
         if count == 0 {
             let held = self.requests.len();
             if decoded.is_ok() && held + decoder.wanted(self.requests.bytes()) > REQUEST_BYTES_MAX {
@@ -404,9 +411,7 @@ impl Shared {
                 Flow::Taken | Flow::TakenAndWait | Flow::End => taken += 1,
             }
             start = end;
-            if flow == Flow::End {
-                self.is_ending = true;
-            }
+            self.has_quit |= flow == Flow::End;
             if flow != Flow::Taken || self.is_full() {
                 break;
             }
