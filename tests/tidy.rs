@@ -19,7 +19,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["clock", "resp"]),
     (
         "instance",
-        &["clock", "config", "metrics", "resp", "store", "upstream"],
+        &[
+            "clock", "config", "metrics", "near", "resp", "store", "upstream",
+        ],
     ),
     (
         "command",

@@ -122,7 +122,7 @@ pub(super) fn client_reply(context: &mut Context<'_>, request: &Request<'_>) -> 
 pub(super) fn client_pause(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let what = match request.get(3) {
         None => Paused::All,
-        Some(_) if request.len() > 4 => return Err(unknown_subcommand(request, "CLIENT")),
+        Some(_) if request.len() > 4 => return Err(unknown_subcommand(request)),
         Some(word) if is_word(word, "all") => Paused::All,
         Some(word) if is_word(word, "write") => Paused::Writes,
         Some(_) => {
@@ -151,7 +151,7 @@ pub(super) fn client_unpause(context: &mut Context<'_>, _: &Request<'_>) -> Resu
 
 pub(super) fn client_unblock(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     if request.len() > 4 {
-        return Err(unknown_subcommand(request, "CLIENT"));
+        return Err(unknown_subcommand(request));
     }
     if let Some(word) = request.get(3)
         && !is_word(word, "timeout")
@@ -213,7 +213,15 @@ impl Kind {
 }
 
 pub(super) fn client_list(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    publish(context, b"client|list");
+    let is_ours = request.argument(0).len() > b"client".len();
+    publish(
+        context,
+        if is_ours {
+            b"corral.client|list"
+        } else {
+            b"client|list"
+        },
+    );
     let mut clients = context.instance.clients.list();
     match request.get(2) {
         None => {}

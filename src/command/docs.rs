@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::bitset::bitset;
-use super::key_spec::KeySpec;
+use super::key_spec::{BeginSearch, FindKeys, KeyFlags, KeySpec};
 use super::spec::{Arity, Categories, Command, Group};
 use super::table;
 
@@ -161,16 +161,46 @@ bitset! {
     }
 }
 
-/// The commands that Redis 7.0 does not have, sorted by name.
-pub(super) static OURS: [Docs; 2] = [
+/// One of our own that concerns operators or the cache.
+const fn ours(name: &'static str, summary: &'static str) -> Docs {
     Docs {
-        name: "cache.stats",
+        name,
         group: Group::Corral,
         since: "0.1.0",
-        summary: "Get hits, misses, what leaves, and the likely cause of a low hit rate",
+        summary,
         complexity: "O(1)",
         ..Docs::NONE
+    }
+}
+
+/// The commands that Redis 7.0 does not have, sorted by name.
+pub(super) static OURS: [Docs; 19] = [
+    Docs {
+        key_specs: &[KeySpec {
+            flags: KeyFlags::RO,
+            begin: BeginSearch::Index(1),
+            find: FindKeys::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            },
+            notes: "",
+        }],
+        arguments: &[Argument {
+            name: "key",
+            kind: ArgumentKind::Key,
+            key_spec: Some(0),
+            ..Argument::NONE
+        }],
+        ..ours(
+            "cache.explain",
+            "Tell what is here of a key, and what a GET of it would do now",
+        )
     },
+    ours(
+        "cache.stats",
+        "Get hits, misses, what leaves, and the likely cause of a low hit rate",
+    ),
     // Redis 7.2's: clients send it whatever the server's version is.
     Docs {
         name: "client|setinfo",
@@ -199,6 +229,67 @@ pub(super) static OURS: [Docs; 2] = [
         }],
         ..Docs::NONE
     },
+    ours(
+        "corral.client",
+        "A container for commands about this server's clients",
+    ),
+    ours(
+        "corral.client|help",
+        "Show helpful text about the subcommands",
+    ),
+    ours(
+        "corral.client|kill",
+        "Close connections of clients to this server",
+    ),
+    ours(
+        "corral.client|list",
+        "Get the list of this server's clients",
+    ),
+    ours(
+        "corral.config",
+        "A container for commands about this server's settings",
+    ),
+    ours(
+        "corral.config|get",
+        "Get the values of this server's settings",
+    ),
+    ours(
+        "corral.config|help",
+        "Show helpful text about the subcommands",
+    ),
+    ours(
+        "corral.config|resetstat",
+        "Begin this server's statistics anew",
+    ),
+    ours(
+        "corral.config|rewrite",
+        "Write this server's settings to its file",
+    ),
+    ours(
+        "corral.config|set",
+        "Change this server's settings while it runs",
+    ),
+    ours(
+        "corral.info",
+        "Get information and statistics about this server",
+    ),
+    ours(
+        "corral.slowlog",
+        "A container for commands about this server's slow log",
+    ),
+    ours(
+        "corral.slowlog|get",
+        "Get the entries of this server's slow log",
+    ),
+    ours(
+        "corral.slowlog|help",
+        "Show helpful text about the subcommands",
+    ),
+    ours(
+        "corral.slowlog|len",
+        "Get the number of entries of this server's slow log",
+    ),
+    ours("corral.slowlog|reset", "Clear this server's slow log"),
 ];
 
 /// docs/COMMANDS.md: every command by group, what it is, and in which mode it works.
@@ -264,7 +355,8 @@ Generated from the command table (`src/command/table.rs`): do not edit.
 
 - **words**: how many a request has, the name's own included; `3+`: three or more.
 - **since**: the Redis version that brought the command; for our own commands, ours.
-- **standalone**: corral runs it itself. As a front it passes every command on to upstream.
+- **standalone**: corral runs it itself. As a front it passes every command on to upstream, but for
+  those of the first chapter, which it answers in every mode.
 - **cached**: as a front, corral keeps its reply in the near cache until one of its keys changes.
 ";
 

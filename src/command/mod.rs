@@ -11,6 +11,7 @@ pub mod bits;
 mod bitset;
 pub mod client;
 pub mod connection;
+mod corral;
 pub mod docs;
 mod docs_data;
 pub mod error;

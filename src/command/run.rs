@@ -121,6 +121,19 @@ impl Runner<'_> {
         (ran, ended)
     }
 
+    /// Runs one request by itself: of a client whose other requests go elsewhere.
+    pub fn run_one(&mut self, request: &Request<'_>) {
+        self.session.refresh_config(self.instance);
+        let slot = self.resolve(request);
+        let metrics = &self.instance.metrics.threads[self.session.thread];
+        let mut timing = Timing::start(self.session);
+        let reply_len = self.reply.len();
+        self.one(metrics, &slot, request, clock::unix_ms());
+        let reply_len = self.reply.len().saturating_sub(reply_len);
+        timing.end(self, metrics, &slot, request, reply_len);
+        timing.finish(metrics);
+    }
+
     #[inline]
     fn resolve(&self, request: &Request<'_>) -> Resolved {
         let command = lookup::resolve(request);

@@ -4,6 +4,7 @@
 mod cache;
 mod config;
 mod debug;
+mod explain;
 mod info;
 mod latency;
 mod memory;
@@ -13,9 +14,13 @@ mod totals;
 
 pub(super) use cache::cache_stats;
 pub(crate) use config::limit_memory;
-pub(super) use config::{config_get, config_help, config_resetstat, config_rewrite, config_set};
+pub(super) use config::{
+    CONFIG_HELP, config_get, config_help, config_resetstat, config_rewrite, config_set,
+};
 pub(super) use debug::debug;
+pub(super) use explain::cache_explain;
 pub(super) use info::info;
+pub(crate) use info::section_for_upstreams_info;
 pub(super) use latency::{
     latency_doctor, latency_graph, latency_help, latency_histogram, latency_history,
     latency_latest, latency_reset,
@@ -25,7 +30,7 @@ pub(super) use memory::{
     memory_doctor, memory_help, memory_malloc_stats, memory_purge, memory_stats, memory_usage,
 };
 pub(super) use redact::shown;
-pub(super) use slowlog::{slowlog_get, slowlog_help, slowlog_len, slowlog_reset};
+pub(super) use slowlog::{SLOWLOG_HELP, slowlog_get, slowlog_help, slowlog_len, slowlog_reset};
 pub(crate) use totals::Totals;
 
 use super::options::is_word;
@@ -123,8 +128,9 @@ fn is_in_transaction(context: &mut Context<'_>) -> bool {
 }
 
 /// The reply to a subcommand with the wrong number of arguments, where Redis has one text for all.
-pub(super) fn unknown_subcommand(request: &Request<'_>, container: &str) -> CommandError {
+pub(super) fn unknown_subcommand(request: &Request<'_>) -> CommandError {
     let name = String::from_utf8_lossy(&request.argument(1)[..request.argument(1).len().min(128)]);
+    let container = String::from_utf8_lossy(request.argument(0)).to_ascii_uppercase();
     CommandError::other(format!(
         "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."
     ))

@@ -15,7 +15,8 @@ use super::docs_data;
 use super::key_spec::{KeySearch, Keys};
 use super::spec::{Arity, Categories, Command, Flags, Handler, container_len};
 use super::{
-    bitmaps, client, connection, introspect, keys, server, strings, transactions, unsupported,
+    bitmaps, client, connection, corral, introspect, keys, server, strings, transactions,
+    unsupported,
 };
 pub use crate::metrics::COMMAND_COUNT;
 use Arity::{AtLeast, Exactly};
@@ -67,6 +68,7 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "bzmpop",            AtLeast(5), WRITE.and(BLOCKING), MOVABLE, unsupported),
     row(   "bzpopmax",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
     row(   "bzpopmin",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
+    row(   "cache.explain",     Exactly(2), READ.and(FAST), ONE_KEY, server::cache_explain),
     row(   "cache.stats",       Exactly(1), READ.and(FAST), NO_KEYS, server::cache_stats),
     row(   "client",            AtLeast(2), NONE,           NO_KEYS, unsupported),
     row(   "client|caching",    Exactly(3), SESSION,        NO_KEYS, unsupported),
@@ -130,6 +132,22 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "config|rewrite",    Exactly(2), OPERATE,        NO_KEYS, server::config_rewrite),
     row(   "config|set",        AtLeast(4), OPERATE,        NO_KEYS, server::config_set),
     row(   "copy",              AtLeast(3), GROW,           TWO_KEYS, keys::copy),
+    row(   "corral.client",     AtLeast(2), NONE,           NO_KEYS, unsupported),
+    row(   "corral.client|help", Exactly(2), ANYTIME,       NO_KEYS, corral::client_help),
+    row(   "corral.client|kill", AtLeast(3), OPERATE,       NO_KEYS, client::client_kill),
+    row(   "corral.client|list", AtLeast(2), OPERATE,       NO_KEYS, client::client_list),
+    row(   "corral.config",     AtLeast(2), NONE,           NO_KEYS, unsupported),
+    row(   "corral.config|get", AtLeast(3), OPERATE,        NO_KEYS, server::config_get),
+    row(   "corral.config|help", Exactly(2), ANYTIME,       NO_KEYS, corral::config_help),
+    row(   "corral.config|resetstat", Exactly(2), OPERATE,  NO_KEYS, server::config_resetstat),
+    row(   "corral.config|rewrite", Exactly(2), OPERATE,    NO_KEYS, server::config_rewrite),
+    row(   "corral.config|set", AtLeast(4), OPERATE,        NO_KEYS, server::config_set),
+    row(   "corral.info",       AtLeast(1), ANYTIME,        NO_KEYS, server::info),
+    row(   "corral.slowlog",    AtLeast(2), NONE,           NO_KEYS, unsupported),
+    row(   "corral.slowlog|get", AtLeast(2), OPERATE,       NO_KEYS, server::slowlog_get),
+    row(   "corral.slowlog|help", Exactly(2), ANYTIME,      NO_KEYS, corral::slowlog_help),
+    row(   "corral.slowlog|len", Exactly(2), OPERATE,       NO_KEYS, server::slowlog_len),
+    row(   "corral.slowlog|reset", Exactly(2), OPERATE,     NO_KEYS, server::slowlog_reset),
     row(   "dbsize",            Exactly(1), READ.and(FAST), NO_KEYS, keys::dbsize),
     row(   "debug",             AtLeast(2), OPERATE.and(PROTECTED), NO_KEYS, server::debug),
     row(   "decr",              Exactly(2), GROW.and(FAST), ONE_KEY, strings::decr),

@@ -198,6 +198,12 @@ declare_settings! {
         /// through.
         "near-cache" => near_cache: bool = true, yes_no().immutable().essential();
 
+        /// Which keys copies are kept of: globs with spaces between.
+        "near-keys" => near_keys: String = "*".to_owned(), of(Kind::Text);
+
+        /// Which of them none are kept of all the same: globs with spaces between.
+        "near-keys-except" => near_keys_except: String = String::new(), of(Kind::Text);
+
         /// How long a copy is kept at most, however rarely its key changes.
         "near-ttl" => near_ttl: Duration = Duration::from_secs(300), seconds(1, INT_MAX);
 

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::command::lookup::{self, LookupError};
-use crate::command::spec::{Command, Flags};
+use crate::command::spec::{Command, Flags, Group};
 use crate::command::table::{COMMAND_COUNT, COMMANDS};
 use crate::resp::Request;
 
@@ -24,6 +24,8 @@ pub(super) enum Class {
     Sweeps,
     /// By the front itself: the state of the client's session.
     Session(Verb),
+    /// By the front itself: what it is asked of itself, as standalone (`CORRAL.INFO` …).
+    Own,
     /// Over a connection of the client's own.
     Private,
 }
@@ -46,6 +48,7 @@ pub(super) fn classify(request: &Request<'_>) -> (Option<&'static Command>, Clas
     match lookup::resolve(request) {
         Ok(command) => (Some(command), CLASSES[command.index()]),
         Err(LookupError::UnknownCommand) => (None, Class::Unknown),
+        Err(_) if is_own(request) => (None, Class::Own),
         // Upstream may know more of them.
         Err(LookupError::UnknownSubcommand) => (None, Class::Private),
         // The error is upstream's to say.
@@ -57,9 +60,19 @@ pub(super) fn classify(request: &Request<'_>) -> (Option<&'static Command>, Clas
             | Class::Plain
             | Class::Writes
             | Class::Sweeps
+            | Class::Own
             | Class::Session(_) => (None, Class::Plain),
         },
     }
+}
+
+/// Whether a request is for this server, whatever stands behind it.
+pub(super) fn is_own(request: &Request<'_>) -> bool {
+    let name = request.argument(0);
+    // Of all names that pass by, few begin with a C and have a point in the middle.
+    matches!(name.first(), Some(b'c' | b'C'))
+        && name.contains(&b'.')
+        && lookup::find(name).is_some_and(|command| command.group() == Group::Corral)
 }
 
 static CLASSES: LazyLock<[Class; COMMAND_COUNT]> =
@@ -68,6 +81,9 @@ static CLASSES: LazyLock<[Class; COMMAND_COUNT]> =
 fn class_of(command: &Command) -> Class {
     if let Some(verb) = verb(command.name) {
         return Class::Session(verb);
+    }
+    if command.group() == Group::Corral {
+        return Class::Own;
     }
     let flags = command.flags;
     match command.name {
@@ -201,7 +217,7 @@ mod tests {
                 Class::Near | Class::NearEach => assert!(command.cacheable && !is_write),
                 Class::Plain => assert!(!is_write, "{}", command.name),
                 Class::Writes | Class::Unknown | Class::Sweeps => {}
-                Class::Session(_) | Class::Private => {}
+                Class::Session(_) | Class::Private | Class::Own => {}
             }
         }
         assert_eq!(named(Class::Sweeps), ["flushall", "flushdb"]);
@@ -217,6 +233,11 @@ mod tests {
             ]
         );
         assert_eq!(named(Class::NearEach), ["mget"]);
+        let own = named(Class::Own);
+        assert!(
+            own.iter()
+                .all(|name| name.starts_with("corral.") || name.starts_with("cache."))
+        );
     }
 
     #[test]

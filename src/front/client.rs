@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::class::{Class, Verb, classify};
 use super::guard::VisitGuard;
 use super::outbox::Outbox;
+use super::own::{Asked, Asker, Standing};
 use super::pool::Pool;
 use super::session::{Said, Session, Then};
 use super::waiting::{Keys, Selected, Waiting};
@@ -75,6 +76,7 @@ pub async fn serve(
         visit.requests = std::mem::take(&mut shared.requests);
         visit.session = std::mem::take(&mut shared.session.openings);
         let guard = Arc::<VisitGuard>::clone(&guard);
+        client.doing.is_private.store(true, Ordering::Relaxed);
         let visiting = passing::visit(
             &front.upstream,
             &front.instance,
@@ -86,6 +88,7 @@ pub async fn serve(
         if Box::pin(visiting).await != Ended::Free {
             return;
         }
+        client.doing.is_private.store(false, Ordering::Relaxed);
         // What it has seen there must not be newer than what it will see here.
         front.tracker.fence().await;
         shared.requests = std::mem::take(&mut visit.requests);
@@ -475,8 +478,10 @@ impl Shared {
                 }
                 return self.say(verb, request, raw);
             }
+            (Class::Own, _) => return self.own(request),
             (Class::Private, _) => return Flow::Private,
             (Class::Plain, Some(command)) if command.has_keys() => {
+                self.front.near.note_uncacheable();
                 self.observe(command, request, raw);
             }
             (Class::Plain | Class::Near | Class::NearEach | Class::Writes, _) => self.plain(raw),
@@ -536,6 +541,25 @@ impl Shared {
             self.front.void(key, Why::WriteStart);
         }
         keys
+    }
+
+    /// What the front is asked of itself.
+    fn own(&self, request: &Request<'_>) -> Flow {
+        let asker = Asker {
+            instance: &self.front.instance,
+            client: &self.client,
+            thread: self.pool.thread,
+            database: self.session.database,
+            protocol: self.session.protocol,
+            standing: Standing::Operator,
+        };
+        let (reply, ended) = asker.ask(request);
+        self.outbox.say(&reply);
+        self.front.follow_settings();
+        match ended {
+            Asked::Stays => Flow::Taken,
+            Asked::Leaves => Flow::End,
+        }
     }
 
     /// What a client says of its connection.

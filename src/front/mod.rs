@@ -24,15 +24,18 @@ mod class;
 mod client;
 mod guard;
 mod outbox;
+mod own;
 mod passing;
 mod pool;
 mod reads;
+mod report;
+mod selection;
 mod session;
 mod waiting;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,13 +45,16 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::config::UpstreamTracking;
 use crate::instance::Instance;
+use crate::instance::front::Watched;
 use crate::near::{self, Near, Now, Why};
+use crate::resp::Protocol;
 use crate::upstream::Upstream;
-use crate::upstream::shared::{Coherence, Rung, Slot, Tracker};
+use crate::upstream::shared::{Coherence, Rung, Shown, Slot, Tracker};
 
 pub use client::serve;
 pub use passing::pass_through;
 pub use pool::Pool;
+use selection::Selection;
 
 /// Who waits for a flight: a place in some client's replies.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +93,12 @@ pub struct Front {
     began: Instant,
     /// Clients that were given a private connection, ever.
     pub privates: AtomicU64,
+    /// The connections that clients share: thread, protocol, and how they are.
+    links: Mutex<Vec<(usize, Protocol, Arc<Shown>)>>,
+    /// What the near cache had counted at the last `CONFIG RESETSTAT`.
+    baseline: Mutex<near::Stats>,
+    /// Which keys are cached, if not all are.
+    selection: Selection,
 }
 
 /// The end of what is sent to one I/O thread.
@@ -129,7 +141,12 @@ impl Front {
             databases: Mutex::default(),
             began: instance.started(),
             privates: AtomicU64::new(0),
+            links: Mutex::default(),
+            baseline: Mutex::default(),
+            selection: Selection::default(),
         });
+        let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&front);
+        instance.set_front(watched);
         front.follow_settings();
         let tracking = Arc::clone(&front);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -170,6 +187,10 @@ impl Front {
 
     fn follow_settings(&self) {
         let config = self.instance.config();
+        if self.selection.follow(&config) {
+            // Copies of keys that are left out now would be there still if they came in again.
+            self.flush();
+        }
         let settings = &self.near.settings;
         let mut ttl = config.near_ttl;
         if self.tracker.rung() == Rung::TtlOnly {

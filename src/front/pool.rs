@@ -45,6 +45,10 @@ impl Pool {
         });
         for (links, at_once) in [(&pool.resp2, true), (&pool.resp3, false)] {
             for link in links {
+                front
+                    .links
+                    .lock()
+                    .push((thread, link.protocol(), Arc::clone(link.shown())));
                 let (link, front) = (Rc::clone(link), Arc::clone(front));
                 tokio::task::spawn_local(async move {
                     let bound = || front.bound();

@@ -27,7 +27,9 @@ impl Shared {
         hash: u64,
         now: Now,
     ) {
-        let (Some(db), true) = (self.near_database(), self.session.is_near) else {
+        let is_kept = self.session.is_near && self.front.selection.has(request.argument(1));
+        let (Some(db), true) = (self.near_database(), is_kept) else {
+            self.front.near.note_uncacheable();
             return self.plain(raw);
         };
         let mut arguments = std::mem::take(&mut self.arguments);
@@ -50,6 +52,9 @@ impl Shared {
                 .answer(|reply| near.get(store, place, line, now, reply));
             got.is_ok()
         };
+        if is_busy {
+            self.front.near.note_uncacheable();
+        }
         if !is_hit && self.is_armed(self.link()) {
             self.miss(raw, place, line, !is_busy, now);
         } else if !is_hit {
@@ -114,6 +119,12 @@ impl Shared {
             .iter_from(1)
             .any(|key| self.outbox.is_busy(store.hash(key)));
         if !self.session.is_near || is_busy || !self.is_armed(&link) {
+            self.front.near.note_uncacheable();
+            return self.observe(command, request, raw);
+        }
+        let selection = &self.front.selection;
+        if !request.iter_from(1).all(|key| selection.has(key)) {
+            self.front.near.note_uncacheable();
             return self.observe(command, request, raw);
         }
         let (near, store) = (&self.front.near, &self.front.instance.store);
@@ -164,7 +175,7 @@ impl Shared {
 }
 
 /// The line of a request: the dialect, the command, and its arguments but the key.
-fn line<'a>(command: &Command, protocol: Protocol, arguments: &'a [u8]) -> Line<'a> {
+pub(super) fn line<'a>(command: &Command, protocol: Protocol, arguments: &'a [u8]) -> Line<'a> {
     let index = u32::try_from(command.index()).unwrap_or(u32::MAX / 2);
     Line {
         id: index * 2 + u32::from(protocol == Protocol::Resp3),

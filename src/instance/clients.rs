@@ -75,6 +75,8 @@ pub struct Doing {
     pub no_evict: AtomicBool,
     /// Whether it waits for CLIENT UNPAUSE.
     pub paused: AtomicBool,
+    /// Whether it has a connection to upstream of its own, as the client of a front.
+    pub is_private: AtomicBool,
     /// Bytes read and not yet run, and room behind them.
     pub query: AtomicUsize,
     /// Room in the read buffer.

@@ -4,11 +4,12 @@
 //! work on it. Nothing here is locked while a command waits for something.
 
 pub mod clients;
+pub mod front;
 pub mod pause;
 pub mod session;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -21,6 +22,7 @@ use crate::store::{Options, Policy, Store, Tuning};
 use crate::upstream::Upstream;
 
 use clients::Clients;
+use front::Watched;
 use pause::Pause;
 
 /// One server.
@@ -54,6 +56,8 @@ pub struct Instance {
     pub shrinking: AtomicBool,
     /// Who opens and closes sockets when settings change; there once the server runs.
     pub listeners: OnceLock<Box<dyn Listeners + Send + Sync>>,
+    /// The front with a near cache that was built on it, if one was.
+    front: OnceLock<Weak<dyn Watched>>,
 }
 
 /// Who opens and closes listening sockets.
@@ -135,7 +139,20 @@ impl Instance {
             config_generation: AtomicU64::new(0),
             shrinking: AtomicBool::new(false),
             listeners: OnceLock::new(),
+            front: OnceLock::new(),
         }
+    }
+
+    /// The front with a near cache, where there is one.
+    #[must_use]
+    pub fn front(&self) -> Option<Arc<dyn Watched>> {
+        self.front.get()?.upgrade()
+    }
+
+    /// Makes its front known; there is one at most.
+    pub fn set_front(&self, front: Weak<dyn Watched>) {
+        let is_first = self.front.set(front).is_ok();
+        debug_assert!(is_first, "an instance has one front");
     }
 
     /// The settings in force.

@@ -70,18 +70,26 @@ macro_rules! counters {
             /// All counters at this moment; those of the store come from `departures`.
             #[must_use]
             pub fn counts(&self, departures: Departures) -> Counts {
-                Counts {
+                let mut counts = Counts {
                     $( $thread: self.sum(|thread| &thread.$thread), )+
                     $( $shared: self.$shared.value(), )+
                     $( $store: departures.$store, )+
-                }
+                };
+                counts.hits += departures.near_hits;
+                counts.misses += departures.near_misses;
+                counts
             }
         }
 
-        /// How many items left the store without being asked to.
+        /// What is counted elsewhere: how many items left the store without being asked to, and
+        /// what became of reads that a near cache was asked for.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Departures {
             $( $(#[doc = $store_doc])+ pub $store: u64, )+
+            /// Reads that a near cache answered.
+            pub near_hits: u64,
+            /// Reads that it did not.
+            pub near_misses: u64,
         }
 
         /// All counters at one moment, threads added up.

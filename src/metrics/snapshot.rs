@@ -141,6 +141,7 @@ mod tests {
         let departures = Departures {
             evicted: 3,
             expired: 1,
+            ..Departures::default()
         };
         metrics.threads[0].hits.add(5);
         metrics.threads[1].commands[7].ran(2, 1000, true);
@@ -152,6 +153,7 @@ mod tests {
         let since = metrics.since_reset(Departures {
             evicted: 4,
             expired: 1,
+            ..Departures::default()
         });
         assert_eq!(
             (

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::Miss;
+
 /// Threads with cells of their own; those that come later share one.
 const CELLS: usize = 64;
 
@@ -25,6 +27,14 @@ macro_rules! tallies {
             pub entries: usize,
             /// Bytes they take.
             pub bytes: usize,
+        }
+
+        impl Stats {
+            /// What was counted since `before`; what is there stays as it is.
+            #[must_use]
+            pub fn since(self, before: &Self) -> Self {
+                Self { $( $name: self.$name.saturating_sub(before.$name), )+ ..self }
+            }
         }
 
         impl Tallies {
@@ -57,6 +67,8 @@ tallies! {
     misses_race_discarded;
     /// Misses of lines of keys of which only other lines were here.
     misses_variant;
+    /// Reads that could not be answered from here whatever was here.
+    misses_uncacheable;
     /// Reads that joined one under way.
     joined;
     /// Replies stored.
@@ -73,6 +85,30 @@ tallies! {
     invalidations_effective;
     /// Times everything was voided at once.
     flushes;
+}
+
+impl Stats {
+    /// Misses by their cause.
+    #[must_use]
+    pub fn causes(&self) -> [(&'static str, u64); 9] {
+        [
+            (Miss::Cold.name(), self.misses_cold),
+            (Miss::Expired.name(), self.misses_expired),
+            (Miss::Evicted.name(), self.misses_evicted),
+            (Miss::Invalidated.name(), self.misses_invalidated),
+            (Miss::Flushed.name(), self.misses_flushed),
+            (Miss::Incoherent.name(), self.misses_incoherent),
+            (Miss::RaceDiscarded.name(), self.misses_race_discarded),
+            (Miss::Variant.name(), self.misses_variant),
+            ("uncacheable", self.misses_uncacheable),
+        ]
+    }
+
+    /// Misses of all causes.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.causes().iter().map(|(_, count)| count).sum()
+    }
 }
 
 #[derive(Debug, Default)]

@@ -160,9 +160,20 @@ async fn readiness(State(instance): State<Arc<Instance>>) -> impl IntoResponse {
     };
     let (status, text) = match not_ready {
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => (StatusCode::OK, ready(&instance).to_owned()),
     };
     (status, NO_STORE, text)
+}
+
+/// What a server that is ready says. One that does not know what changes upstream serves all the
+/// same, only more slowly.
+fn ready(instance: &Instance) -> &'static str {
+    match instance.front() {
+        Some(front) if !front.report().is_coherent => {
+            "ready (degraded: not coherent, reads pass to the upstream)\n"
+        }
+        Some(_) | None => "ready\n",
+    }
 }
 
 /// An answer about this moment.

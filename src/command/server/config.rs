@@ -105,8 +105,11 @@ const EVICTIONS_AT_ONCE: usize = 1000;
 
 /// `CONFIG RESETSTAT`
 pub(in crate::command) fn config_resetstat(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    let departures = departures(&mut context.view);
+    let departures = departures(context.instance, &mut context.view);
     context.instance.metrics.reset(departures);
+    if let Some(front) = context.instance.front() {
+        front.reset();
+    }
     context.reply.ok();
     Ok(())
 }
@@ -125,11 +128,11 @@ pub(in crate::command) fn config_rewrite(context: &mut Context<'_>, _: &Request<
 
 /// `CONFIG HELP`
 pub(in crate::command) fn config_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    help(context, "CONFIG", HELP);
+    help(context, "CONFIG", CONFIG_HELP);
     Ok(())
 }
 
-const HELP: &[&str] = &[
+pub(in crate::command) const CONFIG_HELP: &[&str] = &[
     "GET <pattern>",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",

@@ -20,7 +20,7 @@ pub(in crate::command) fn debug(context: &mut Context<'_>, request: &Request<'_>
         .find(|(name, from, to, _)| is_word(word, name) && (*from..=*to).contains(&request.len()));
     match subcommand {
         Some((.., run)) => run(context, request),
-        None => Err(unknown_subcommand(request, "DEBUG")),
+        None => Err(unknown_subcommand(request)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! What corral does not have (persistence, replication, scripts) has the values of a Redis that
 //! does not use it.
 
+mod front;
 mod sections;
 
 use std::fmt::{Display, Write as _};
@@ -13,12 +14,16 @@ use super::super::options::is_word;
 use super::Result;
 use super::memory::Memory;
 use super::totals::Totals;
+use crate::instance::front::Report;
 use crate::metrics::Snapshot;
 use crate::resp::Request;
 
+pub(crate) use front::section_for_upstreams_info;
+
 /// `INFO [section …]`
 pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    let wanted = wanted(request);
+    let is_front = context.instance.upstream.is_some();
+    let wanted = wanted(request, is_front);
     let mut lines = Lines::default();
     if !wanted.is_empty() {
         let facts = Facts::gather(context);
@@ -32,7 +37,7 @@ pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>)
 }
 
 /// The sections that are asked for, each once, in their order.
-fn wanted(request: &Request<'_>) -> Vec<&'static Section> {
+fn wanted(request: &Request<'_>, is_front: bool) -> Vec<&'static Section> {
     let asks = |words: &[&str]| {
         request
             .iter_from(1)
@@ -42,7 +47,9 @@ fn wanted(request: &Request<'_>) -> Vec<&'static Section> {
     let default = request.len() == 1 || asks(&["default"]);
     let is_wanted =
         |section: &&Section| all || (default && section.is_default) || asks(section.names);
-    sections::SECTIONS.iter().filter(is_wanted).collect()
+    let of_front: &[Section] = if is_front { front::SECTIONS } else { &[] };
+    let sections = of_front.iter().chain(sections::SECTIONS);
+    sections.filter(is_wanted).collect()
 }
 
 /// A part of INFO.
@@ -62,17 +69,20 @@ struct Facts<'a> {
     memory: Memory,
     /// Since the last CONFIG RESETSTAT.
     snapshot: Snapshot,
+    /// Of a front with a near cache.
+    front: Option<Report>,
 }
 
 impl<'a> Facts<'a> {
     fn gather(context: &mut Context<'a>) -> Self {
-        let totals = Totals::of(&mut context.view);
+        let totals = Totals::of(context.instance, &mut context.view);
         let instance = context.instance;
         Self {
             instance,
             memory: Memory::of(instance, &totals),
             snapshot: instance.metrics.since_reset(totals.departures),
             totals,
+            front: instance.front().map(|front| front.report()),
         }
     }
 }
@@ -133,7 +143,7 @@ mod tests {
     fn titles(line: &str) -> Vec<&'static str> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let owned = OwnedRequest::of(&words);
-        wanted(&owned.as_request())
+        wanted(&owned.as_request(), false)
             .iter()
             .map(|section| section.title)
             .collect()

@@ -96,7 +96,7 @@ pub(in crate::command) fn latency_histogram(
     context: &mut Context<'_>,
     request: &Request<'_>,
 ) -> Result {
-    let departures = departures(&mut context.view);
+    let departures = departures(context.instance, &mut context.view);
     let snapshot = context.instance.metrics.since_reset(departures);
     let asked: Vec<&'static Command> = if request.len() == 2 {
         COMMANDS.iter().collect()

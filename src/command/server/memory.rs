@@ -104,7 +104,7 @@ pub(in crate::command) fn memory_usage(context: &mut Context<'_>, request: &Requ
 
 /// `MEMORY STATS`
 pub(in crate::command) fn memory_stats(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    let totals = Totals::of(&mut context.view);
+    let totals = Totals::of(context.instance, &mut context.view);
     let memory = Memory::of(context.instance, &totals);
     let filled = || {
         totals
@@ -199,7 +199,7 @@ enum Number {
 
 /// `MEMORY DOCTOR`: what an operator might change, in words.
 pub(in crate::command) fn memory_doctor(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    let totals = Totals::of(&mut context.view);
+    let totals = Totals::of(context.instance, &mut context.view);
     let memory = Memory::of(context.instance, &totals);
     let report = diagnose(
         &memory,

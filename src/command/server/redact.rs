@@ -59,7 +59,7 @@ impl Secrets {
             "hello" => Self::AfterWord(2, &[("auth", 2)]),
             // host port key db timeout, then options
             "migrate" => Self::AfterWord(6, &[("auth", 1), ("auth2", 2)]),
-            "config|set" => Self::Settings,
+            "config|set" | "corral.config|set" => Self::Settings,
             _ => return None,
         })
     }

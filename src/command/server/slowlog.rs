@@ -11,7 +11,7 @@ const COUNT_DEFAULT: usize = 10;
 /// `SLOWLOG GET [count]`; -1 is all of them.
 pub(in crate::command) fn slowlog_get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     if request.len() > 3 {
-        return Err(unknown_subcommand(request, "SLOWLOG"));
+        return Err(unknown_subcommand(request));
     }
     let count = match request.get(2).map(integer) {
         None => COUNT_DEFAULT,
@@ -57,11 +57,11 @@ pub(in crate::command) fn slowlog_reset(context: &mut Context<'_>, _: &Request<'
 
 /// `SLOWLOG HELP`
 pub(in crate::command) fn slowlog_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
-    help(context, "SLOWLOG", HELP);
+    help(context, "SLOWLOG", SLOWLOG_HELP);
     Ok(())
 }
 
-const HELP: &[&str] = &[
+pub(in crate::command) const SLOWLOG_HELP: &[&str] = &[
     "GET [<count>]",
     "    Return top <count> entries from the slowlog (default: 10, -1 mean all).",
     "    Entries are made of:",

@@ -1,5 +1,6 @@
 //! Sums over the whole store, under whatever locks a command holds.
 
+use crate::instance::Instance;
 use crate::keyspace::View;
 use crate::metrics::Departures;
 use crate::store::Shard;
@@ -29,7 +30,7 @@ pub(crate) struct Database {
 
 impl Totals {
     /// Adds up all shards, one after the other unless all are locked.
-    pub(crate) fn of(view: &mut View<'_>) -> Self {
+    pub(crate) fn of(instance: &Instance, view: &mut View<'_>) -> Self {
         let now_ms = view.now_ms();
         let numbers = 0..view.locked().store().databases();
         let physical: Vec<u16> = numbers.map(|db| view.locked().physical(db)).collect();
@@ -45,6 +46,7 @@ impl Totals {
                 database.add(shard, physical, now_ms);
             }
         });
+        add_copies(&mut sum.departures, instance);
         sum
     }
 
@@ -79,10 +81,18 @@ impl Database {
 }
 
 /// How many items have left the store so far.
-pub(super) fn departures(view: &mut View<'_>) -> Departures {
+pub(super) fn departures(instance: &Instance, view: &mut View<'_>) -> Departures {
     let mut sum = Departures::default();
     for_each_shard(view, |shard| add_departures(&mut sum, shard));
+    add_copies(&mut sum, instance);
     sum
+}
+
+/// A near cache counts hits and misses itself.
+fn add_copies(sum: &mut Departures, instance: &Instance) {
+    if let Some(front) = instance.front() {
+        (sum.near_hits, sum.near_misses) = front.counted();
+    }
 }
 
 fn add_departures(sum: &mut Departures, shard: &Shard) {

@@ -14,6 +14,7 @@ use prometheus::{Error, TextEncoder};
 use crate::command::server::{Memory, Totals};
 use crate::command::table::COMMANDS;
 use crate::instance::Instance;
+use crate::instance::front::Report;
 use crate::keyspace::View;
 use crate::metrics::Snapshot;
 use crate::metrics::histogram::Totals as Durations;
@@ -28,7 +29,7 @@ use crate::{VERSION, clock};
 /// When a metric is malformed, which a test excludes.
 pub(super) fn render(instance: &Instance) -> Result<String, Error> {
     let mut view = View::new(instance.store.lock_none(), clock::unix_ms());
-    let totals = Totals::of(&mut view);
+    let totals = Totals::of(instance, &mut view);
     let snapshot = instance.metrics.since_start(totals.departures);
     let mut page = Page::default();
     for counter in snapshot.counts.named() {
@@ -39,7 +40,11 @@ pub(super) fn render(instance: &Instance) -> Result<String, Error> {
         );
     }
     commands(&mut page, &snapshot);
-    keyspace(&mut page, &totals);
+    // The items of a front are copies.
+    match instance.front() {
+        Some(front) => near(&mut page, &front.report()),
+        None => keyspace(&mut page, &totals),
+    }
     memory(&mut page, instance, &totals);
     server(&mut page, instance);
     if let Some(upstream) = &instance.upstream {
@@ -199,6 +204,129 @@ fn server(page: &mut Page, instance: &Instance) {
     );
 }
 
+fn near(page: &mut Page, report: &Report) {
+    let stats = &report.near;
+    for (name, help, count) in [
+        ("near_hits", "Reads answered by a fresh copy.", stats.hits),
+        (
+            "near_stale_hits",
+            "Reads answered by a stale copy, the upstream having failed.",
+            stats.stale_hits,
+        ),
+        (
+            "near_joined",
+            "Reads that joined one under way.",
+            stats.joined,
+        ),
+        ("near_fills", "Replies kept.", stats.fills),
+        (
+            "near_discards",
+            "Replies not kept, as their key was voided on their way.",
+            stats.race_discards,
+        ),
+        (
+            "near_refused_fills",
+            "Replies not kept for what they are.",
+            stats.refused_fills,
+        ),
+        (
+            "near_full_fills",
+            "Replies not kept, as there was no room.",
+            stats.full_fills,
+        ),
+        (
+            "near_invalidations",
+            "Invalidations received from the upstream.",
+            stats.invalidations,
+        ),
+        (
+            "near_invalidations_effective",
+            "Those that removed a copy or voided a read.",
+            stats.invalidations_effective,
+        ),
+        (
+            "near_flushes",
+            "Times everything was voided at once.",
+            stats.flushes,
+        ),
+        (
+            "fences",
+            "Replies that waited until what had changed was known.",
+            report.fences,
+        ),
+        (
+            "private_visits",
+            "Times a client was given an upstream connection of its own.",
+            report.private_visits,
+        ),
+        (
+            "tracker_losses",
+            "Times the connection was lost over which changes are told.",
+            report.tracker_losses,
+        ),
+    ] {
+        page.counter(&format!("{name}_total"), help, count);
+    }
+    let causes = stats.causes();
+    let causes = causes.iter();
+    let misses = causes.map(|(cause, count)| counter_metric(*count).labelled("cause", cause));
+    page.family(
+        "near_misses_total",
+        "Reads not answered from memory.",
+        MetricType::COUNTER,
+        misses.collect(),
+    );
+    page.gauge("near_entries", "Keys with copies.", float_of(stats.entries));
+    page.gauge("near_bytes", "What the copies take.", float_of(stats.bytes));
+    page.gauge("near_flights", "Reads under way.", float_of(stats.flights));
+    coherence(page, report);
+}
+
+fn coherence(page: &mut Page, report: &Report) {
+    page.gauge(
+        "coherent",
+        "Whether the upstream tells what changes, and did within the bound.",
+        f64::from(u8::from(report.is_coherent)),
+    );
+    let rungs = ["tracking", "broadcast", "ttl", "none"].iter().map(|rung| {
+        let holds = f64::from(u8::from(*rung == report.rung));
+        gauge_metric(holds).labelled("rung", rung)
+    });
+    page.family(
+        "rung",
+        "How the upstream tells what changes: 1 for the way in force.",
+        MetricType::GAUGE,
+        rungs.collect(),
+    );
+    page.gauge(
+        "staleness_bound_seconds",
+        "How old a value from memory can be at most.",
+        report.staleness_bound.as_secs_f64(),
+    );
+    let states = ["idle", "connecting", "open", "lost"].iter().map(|state| {
+        let links = report.links.iter().filter(|link| link.state == *state);
+        gauge_metric(float_of(links.count())).labelled("state", state)
+    });
+    page.family(
+        "upstream_shared_connections",
+        "Connections that clients share, by their state.",
+        MetricType::GAUGE,
+        states.collect(),
+    );
+    let waiting = report.links.iter().map(|link| link.waiting).sum();
+    page.gauge(
+        "upstream_shared_waiting",
+        "Requests over them that are not yet answered.",
+        float_of(waiting),
+    );
+    let armed = report.links.iter().filter(|link| link.is_armed).count();
+    page.gauge(
+        "upstream_shared_armed",
+        "Those of them of whose reads changes are told.",
+        float_of(armed),
+    );
+}
+
 fn upstream_counters(page: &mut Page, counters: &Counters) {
     for (name, help, counter) in [
         (
@@ -210,6 +338,11 @@ fn upstream_counters(page: &mut Page, counters: &Counters) {
             "connect_failures",
             "Connections that could not be opened.",
             &counters.connect_failures,
+        ),
+        (
+            "connections_lost",
+            "Connections that ended without us asking for it.",
+            &counters.connections_lost,
         ),
         (
             "timeouts",

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -42,7 +44,54 @@ pub struct Link<W> {
     queue: RefCell<Queue<W>>,
     /// The tracker's generation for which reads over this connection are tracked.
     armed: Cell<Option<u32>>,
+    /// The same and more, for other threads.
+    shown: Arc<Shown>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// How a connection is, as other threads may see it.
+#[derive(Debug)]
+pub struct Shown {
+    state: AtomicU8,
+    waiting: AtomicUsize,
+    /// The tracker's generation, or [`UNARMED`].
+    armed: AtomicU64,
+}
+
+const IDLE: u8 = 0;
+const CONNECTING: u8 = 1;
+const OPEN: u8 = 2;
+const LOST: u8 = 3;
+/// No generation of the tracker's.
+const UNARMED: u64 = u64::MAX;
+
+impl Shown {
+    /// `idle` (it was not needed so far), `connecting`, `open` or `lost`.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self.state.load(Ordering::Relaxed) {
+            CONNECTING => "connecting",
+            OPEN => "open",
+            LOST => "lost",
+            _ => "idle",
+        }
+    }
+
+    /// Requests that were not answered when it last looked.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether changes of what is read over it are told, at this generation of the tracker.
+    #[must_use]
+    pub fn is_armed(&self, generation: u32) -> bool {
+        self.armed.load(Ordering::Relaxed) == u64::from(generation)
+    }
+
+    fn become_state(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
 }
 
 struct Queue<W> {
@@ -87,6 +136,11 @@ impl<W: Waiter> Link<W> {
                 refused: None,
             }),
             armed: Cell::new(None),
+            shown: Arc::new(Shown {
+                state: AtomicU8::new(IDLE),
+                waiting: AtomicUsize::new(0),
+                armed: AtomicU64::new(UNARMED),
+            }),
             waker: RefCell::new(None),
         }
     }
@@ -101,6 +155,23 @@ impl<W: Waiter> Link<W> {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// How it is, to be looked at by other threads.
+    #[must_use]
+    pub fn shown(&self) -> &Arc<Shown> {
+        &self.shown
+    }
+
+    fn set_armed(&self, generation: Option<u32>) {
+        self.armed.set(generation);
+        let shown = generation.map_or(UNARMED, u64::from);
+        self.shown.armed.store(shown, Ordering::Relaxed);
+    }
+
+    fn show_waiting(&self) {
+        let waiting = self.queue.borrow().waiting.len();
+        self.shown.waiting.store(waiting, Ordering::Relaxed);
     }
 
     /// Requests that are not yet answered.
@@ -201,17 +272,20 @@ impl<W: Waiter> Link<W> {
         };
         let mut backoff = Backoff::default();
         loop {
+            self.shown.become_state(CONNECTING);
             match upstream.connect_as(&openings).await {
                 Ok(connection) => {
+                    self.shown.become_state(OPEN);
                     backoff = Backoff::default();
                     let mut live = Live::new(self, upstream, connection, tracker, coherence);
                     let lost = live.run(&bound).await;
-                    self.armed.set(None);
+                    self.set_armed(None);
                     coherence.lose(self.slot);
                     count(&upstream.counters.connections_lost, 1);
                     self.lose_all(upstream, &format!("{} {lost}", upstream.url.endpoint));
                 }
                 Err(error) => {
+                    self.shown.become_state(LOST);
                     let until = clock::now() + backoff.next();
                     let why = error.to_string();
                     self.queue.borrow_mut().refused = Some(Refused {
@@ -244,6 +318,7 @@ impl<W: Waiter> Link<W> {
         queue.database = Some(self.database);
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
+        self.show_waiting();
         for waiting in waiting {
             if let Waiting::Client(waiter) = waiting {
                 count(&upstream.counters.errors, 1);
@@ -430,6 +505,8 @@ impl<'a, W: Waiter> Live<'a, W> {
                 usize::try_from(new).unwrap_or(usize::MAX),
             );
             self.sent.push_back((queue.queued, now));
+            let waiting = queue.waiting.len();
+            self.link.shown.waiting.store(waiting, Ordering::Relaxed);
             self.waiting_since.get_or_insert(now);
             self.requests = Buffer::of(requests);
         }
@@ -477,6 +554,7 @@ impl<'a, W: Waiter> Live<'a, W> {
         if let Some(at) = heard {
             self.coherence.heard(self.link.slot, at);
         }
+        self.link.show_waiting();
         Poll::Ready(understood)
     }
 
@@ -502,7 +580,7 @@ impl<'a, W: Waiter> Live<'a, W> {
             match &mut self.present {
                 Some(Waiting::Client(waiter)) => waiter.take(piece, scan.ended),
                 Some(Waiting::Arming(generation)) if scan.ended == Some(Kind::Error) => {
-                    self.link.armed.set(None);
+                    self.link.set_armed(None);
                     self.coherence.lose(self.link.slot);
                     self.tracker.refused(*generation, piece);
                 }
@@ -537,7 +615,7 @@ impl<'a, W: Waiter> Live<'a, W> {
             let on = Opening::new("CLIENT", &words);
             queue.push(&on.bytes, Waiting::Arming(target.generation));
         }
-        self.link.armed.set(Some(target.generation));
+        self.link.set_armed(Some(target.generation));
         drop(queue);
         self.link.wake();
     }

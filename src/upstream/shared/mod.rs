@@ -12,7 +12,7 @@
 mod link;
 mod tracker;
 
-pub use link::Link;
+pub use link::{Link, Shown};
 pub use tracker::{Rung, Tracker};
 
 use tokio::time::Instant;

@@ -56,6 +56,9 @@ fn server(lines: &mut Lines, facts: &Facts<'_>) {
     let uptime = instance.uptime().as_secs();
     lines.line("redis_version", REDIS_VERSION);
     lines.line("corral_version", VERSION);
+    let is_front = instance.upstream.is_some();
+    let mode = if is_front { "front" } else { "standalone" };
+    lines.line("corral_mode", mode);
     lines.constants(&[
         ("redis_git_sha1", "00000000"),
         ("redis_git_dirty", "0"),
@@ -233,7 +236,12 @@ fn stats(lines: &mut Lines, facts: &Facts<'_>) {
         "total_connections_received",
         counts.connections + counts.rejected_connections,
     );
-    lines.line("total_commands_processed", facts.snapshot.calls());
+    let calls = match &facts.instance.upstream {
+        None => facts.snapshot.calls(),
+        // What its clients ask for mostly runs elsewhere.
+        Some(_) => counts.requests,
+    };
+    lines.line("total_commands_processed", calls);
     lines.line("instantaneous_ops_per_sec", rates.requests);
     lines.line("total_net_input_bytes", counts.bytes_in);
     lines.line("total_net_output_bytes", counts.bytes_out);
@@ -372,6 +380,9 @@ fn latency_stats(lines: &mut Lines, facts: &Facts<'_>) {
 }
 
 fn keyspace(lines: &mut Lines, facts: &Facts<'_>) {
+    if facts.instance.upstream.is_some() {
+        return; // Keys are upstream's; copies are in the section Near.
+    }
     for (number, database) in facts.totals.databases.iter().enumerate() {
         if database.keys > 0 {
             lines.line(

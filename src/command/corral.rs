@@ -1,0 +1,38 @@
+//! `CORRAL.CLIENT`, `CORRAL.CONFIG`, `CORRAL.SLOWLOG`: of Redis's commands about a server those that
+//! also mean this server where Redis's own names mean the one behind it.
+//!
+//! Their handlers are those of Redis's names; only the help is shorter.
+
+use super::{CommandError, Context, help};
+use crate::resp::Request;
+
+type Result = std::result::Result<(), CommandError>;
+
+/// `CORRAL.CLIENT HELP`
+pub(super) fn client_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    help(
+        context,
+        "CORRAL.CLIENT",
+        &[
+            "KILL <ip:port>",
+            "    Kill connection made from <ip:port>.",
+            "KILL <option> <value> [<option> <value> [...]]",
+            "    Kill connections. Options are those of CLIENT KILL.",
+            "LIST [options ...]",
+            "    Return information about client connections. Options are those of CLIENT LIST.",
+        ],
+    );
+    Ok(())
+}
+
+/// `CORRAL.CONFIG HELP`
+pub(super) fn config_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    help(context, "CORRAL.CONFIG", super::server::CONFIG_HELP);
+    Ok(())
+}
+
+/// `CORRAL.SLOWLOG HELP`
+pub(super) fn slowlog_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    help(context, "CORRAL.SLOWLOG", super::server::SLOWLOG_HELP);
+    Ok(())
+}
