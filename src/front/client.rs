@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::class::{Class, Verb, classify};
 use super::guard::VisitGuard;
+use super::host::FrontHost;
 use super::outbox::Outbox;
 use super::own::{Asked, Asker, Standing};
 use super::pool::Pool;
@@ -77,14 +78,13 @@ pub async fn serve(
         visit.session = std::mem::take(&mut shared.session.openings);
         let guard = Arc::<VisitGuard>::clone(&guard);
         client.doing.is_private.store(true, Ordering::Relaxed);
-        let visiting = passing::visit(
-            &front.upstream,
-            &front.instance,
-            &mut stream,
-            &client,
-            &mut visit,
-            guard,
-        );
+        let host = FrontHost {
+            instance: Arc::clone(&front.instance),
+            client: Arc::clone(&client),
+            thread: pool.thread,
+            shared: Some((Arc::clone(&front), shared.session.is_authenticated)),
+        };
+        let visiting = passing::visit(&front.upstream, &mut stream, &mut visit, guard, host);
         if Box::pin(visiting).await != Ended::Free {
             return;
         }

@@ -23,6 +23,7 @@
 mod class;
 mod client;
 mod guard;
+mod host;
 mod outbox;
 mod own;
 mod passing;

@@ -29,8 +29,8 @@ pub(super) struct Asker<'a> {
 pub(super) enum Standing {
     /// Nothing: it has to authenticate first.
     Stranger,
-    /// How the front is. It is a user of the upstream's other than the front, of whom it is not
-    /// known here what it may do.
+    /// How the front is: it is not known here what it may do. It is a user of the upstream's
+    /// other than the front, or the upstream has not accepted a command of it so far.
     User,
     /// Everything: it is known as the front itself is.
     Operator,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::host::FrontHost;
 use crate::clock;
 use crate::instance::Instance;
 use crate::instance::clients::Client;
@@ -14,12 +15,19 @@ use crate::upstream::passthrough::{self, Ended, Guard, Stop, Visit};
 /// Serves a client by its own connection to the upstream, until it ends or is told to.
 pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
     upstream: &Arc<Upstream>,
-    instance: &Instance,
+    instance: &Arc<Instance>,
     stream: C,
-    client: &Client,
+    client: &Arc<Client>,
+    thread: usize,
 ) {
+    let host = Arc::new(FrontHost {
+        instance: Arc::clone(instance),
+        client: Arc::clone(client),
+        thread,
+        shared: None,
+    });
     until_told(instance, client, |stopped| {
-        passthrough::run(stream, Vec::new(), Arc::clone(upstream), stopped)
+        passthrough::run_hosted(stream, Arc::clone(upstream), host, stopped)
     })
     .await;
 }
@@ -27,14 +35,15 @@ pub async fn pass_through<C: AsyncRead + AsyncWrite + Unpin>(
 /// Serves a client by a connection of its own for as long as it must have one.
 pub(super) async fn visit<C: AsyncRead + AsyncWrite + Unpin>(
     upstream: &Arc<Upstream>,
-    instance: &Instance,
     stream: C,
-    client: &Client,
     visit: &mut Visit,
     guard: Arc<dyn Guard>,
+    host: FrontHost,
 ) -> Ended {
-    until_told(instance, client, |stopped| {
-        passthrough::visit(stream, visit, Arc::clone(upstream), guard, stopped)
+    let (instance, client) = (Arc::clone(&host.instance), Arc::clone(&host.client));
+    until_told(&instance, &client, |stopped| {
+        let (upstream, host) = (Arc::clone(upstream), Arc::new(host));
+        passthrough::visit(stream, visit, upstream, guard, host, stopped)
     })
     .await
 }

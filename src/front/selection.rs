@@ -16,12 +16,22 @@ pub(super) struct Selection {
     patterns: RwLock<Patterns>,
 }
 
-#[derive(Default)]
 struct Patterns {
     /// As the settings have them.
     texts: (String, String),
     only: Vec<Vec<u8>>,
     except: Vec<Vec<u8>>,
+}
+
+/// All keys.
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            texts: ("*".to_owned(), String::new()),
+            only: vec![b"*".to_vec()],
+            except: Vec::new(),
+        }
+    }
 }
 
 impl Selection {

@@ -180,10 +180,10 @@ fn upstream_of(config: &Config) -> Result<Option<Upstream>, String> {
     if config.upstream.is_empty() {
         return Ok(None);
     }
-    if !config.requirepass.is_empty() {
+    if !config.requirepass.is_empty() && !config.near_cache {
         return Err(
-            "requirepass is for standalone: with an upstream, clients authenticate to it \
-                    (put the password of the front into the upstream's URL)"
+            "requirepass with an upstream needs the near cache: without it clients authenticate \
+             to the upstream (put the password of the front into the upstream's URL)"
                 .to_owned(),
         );
     }
@@ -350,7 +350,7 @@ async fn welcome(instance: Arc<Instance>, pool: Option<Rc<Pool>>, arrived: Arriv
         }
         (Some(_), Some(pool)) => front::serve(pool, stream, Arc::clone(&client)).await,
         (Some(upstream), None) => {
-            front::pass_through(upstream, &instance, stream, &client).await;
+            front::pass_through(upstream, &instance, stream, &client, thread).await;
         }
     }
     drop(registered);

@@ -24,6 +24,8 @@
 //! When we lose count (a protocol error, replication, something unknown), we stop counting and
 //! pass bytes on for as long as both sides live: a client must never get worse than a wire.
 //!
+//! Some requests are the server's own to answer, and to some replies it adds (`host.rs`).
+//!
 //! A client of a front with a near cache is passed through only while it must have a connection of
 //! its own ([`visit`], `guard.rs`).
 
@@ -66,6 +68,7 @@ pub const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 const _: () = assert!(REQUEST_BYTES_HELD < REQUESTS_BYTES_MAX);
 
 mod guard;
+mod host;
 mod link;
 mod replies;
 mod requests;
@@ -73,6 +76,8 @@ mod requests;
 mod tests;
 
 use guard::Guarded;
+use host::Hosted;
+pub(crate) use host::{Answer, Host};
 use link::{Farewell, Link, Loss, Open};
 
 /// Requests decoded at once.
@@ -128,6 +133,18 @@ pub async fn run<C: AsyncRead + AsyncWrite + Unpin>(
         .await
 }
 
+/// The same for a server that answers some requests itself.
+pub(crate) async fn run_hosted<C: AsyncRead + AsyncWrite + Unpin>(
+    client: C,
+    upstream: Arc<Upstream>,
+    host: Arc<dyn Host>,
+    mut control: watch::Receiver<Stop>,
+) -> Ended {
+    let mut passthrough = Passthrough::new(client, Vec::new(), upstream);
+    passthrough.hosted = Some(Hosted::new(host));
+    passthrough.run(&mut control).await
+}
+
 /// A client that is passed through for only as long as it must have a connection of its own.
 ///
 /// What it brings along, and takes along when it leaves: see [`visit`].
@@ -159,9 +176,11 @@ pub(crate) async fn visit<C: AsyncRead + AsyncWrite + Unpin>(
     visit: &mut Visit,
     upstream: Arc<Upstream>,
     guard: Arc<dyn Guard>,
+    host: Arc<dyn Host>,
     mut control: watch::Receiver<Stop>,
 ) -> Ended {
     let mut passthrough = Passthrough::new(client, Vec::new(), upstream);
+    passthrough.hosted = Some(Hosted::new(host));
     passthrough.enter(visit, guard);
     let ended = passthrough.run(&mut control).await;
     passthrough.leave(visit);
@@ -240,6 +259,7 @@ struct Passthrough<C> {
     ending: Option<Ending>,
 
     guarded: Option<Guarded>,
+    hosted: Option<Hosted>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
@@ -279,6 +299,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             timer: None,
             ending: None,
             guarded: None,
+            hosted: None,
         }
     }
 

@@ -40,6 +40,9 @@ pub(in crate::command) fn config_set(context: &mut Context<'_>, request: &Reques
     let instance = context.instance;
     let changed = instance.change_config(|before| {
         let after = before.set(&pairs)?;
+        if instance.upstream.is_some() && !after.near_cache && !after.requirepass.is_empty() {
+            return Err(SetError::failed("requirepass", NEEDS_NEAR_CACHE));
+        }
         // Under the lock of the settings, so that two changes cannot cross.
         if concerns_listeners(&pairs)
             && let Some(listeners) = instance.listeners.get()
@@ -64,6 +67,9 @@ pub(in crate::command) fn config_set(context: &mut Context<'_>, request: &Reques
     context.reply.ok();
     Ok(())
 }
+
+/// Without it, clients authenticate to the upstream.
+const NEEDS_NEAR_CACHE: &str = "with an upstream, it needs the near cache";
 
 /// Whether sockets depend on one of the settings. Also if its value stays the same: a certificate
 /// is read again by naming its file again.

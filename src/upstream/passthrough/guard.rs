@@ -142,9 +142,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             .guarded
             .as_ref()
             .and_then(|guarded| guarded.held.as_ref());
-        held.map_or(self.replies.len(), |held| {
-            self.replies.len().saturating_sub(held.behind + 1)
-        })
+        let kept = held.map_or(self.collected(), |held| held.behind + 1);
+        self.replies.len().saturating_sub(kept)
     }
 
     /// Goes on behind a reply that was held back. True if one was.

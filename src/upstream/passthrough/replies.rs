@@ -130,6 +130,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             }
             if !self.scanner.is_within_frame() {
                 self.words = self.ledger.is_curious().then(Words::default);
+                self.begin_frame(self.replies.bytes()[at]);
             }
             let rest = &self.replies.bytes()[at..];
             let Ok(scan) = self.scanner.scan(rest) else {
@@ -139,7 +140,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
                 words.take(&rest[..scan.len]);
             }
             at += scan.len;
+            self.collect(scan.len);
             if let Some(kind) = scan.ended {
+                at = self.end_frame(at);
                 count(&self.upstream.counters.replies, 1);
                 self.settle(kind);
                 if self.hold(self.replies.len() - at) {
@@ -156,6 +159,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     pub(super) fn settle(&mut self, kind: Kind) {
         let settled = self.ledger.settle(kind, self.words.as_ref());
         self.note_settled(&settled);
+        self.note_served(&settled, kind);
         match settled {
             Settled::Unasked | Settled::Reply => {}
             Settled::Changed(change) => self.session.confirm(*change),
@@ -173,6 +177,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// Passes bytes on from here, both ways, and counts nothing any more.
     pub(super) fn lose_count(&mut self) {
+        self.forget_additions();
         self.replies_stream = true;
         self.understood = Requests::Stream;
         self.decoder = Decoder::default();
@@ -187,7 +192,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             let decoded = self.decoder.decode(held, BATCH_REQUESTS, &LIMITS);
             for at in 0..self.decoder.len() {
                 let held = self.requests.bytes();
-                let effect = session::effect(&self.decoder.at(at, held));
+                let request = self.decoder.at(at, held);
+                if self.is_own(&request) {
+                    let before = at.checked_sub(1).map_or(0, |at| self.decoder.end_of(at));
+                    self.decoder = Decoder::default();
+                    self.requests.consume(before);
+                    self.answer_errors(errors, error);
+                    if premise || self.session.is_bound() {
+                        self.end(Ended::UpstreamLost);
+                    }
+                    return;
+                }
+                let effect = session::effect(&request);
                 if matches!(effect, Effect::Quit) {
                     self.answer_errors(errors, error);
                     self.replies.extend(b"+OK\r\n");
@@ -223,6 +239,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// The connection is gone: answers what was owed, and decides whether the client can stay.
     pub(super) fn lose(&mut self, loss: &Loss) {
+        self.forget_additions();
         let link = std::mem::replace(&mut self.link, Link::Closed);
         if matches!(&link, Link::Open(open) if open.farewell != Farewell::No) {
             return self.end(Ended::ClientClosed); // As asked for.

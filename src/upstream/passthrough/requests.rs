@@ -52,6 +52,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         if self.decoder.is_empty() && decoded.is_ok() && !is_long {
             return self.pass_over_empty_lines();
         }
+        if !self.decoder.is_empty() && self.is_own(&self.decoder.at(0, held)) {
+            return self.answer_own();
+        }
         match &self.link {
             Link::Open(_) => {}
             Link::Connecting(_) => return false,
@@ -68,11 +71,22 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         for at in 0..self.decoder.len() {
             let held = &self.requests.bytes()[self.ready..];
             let request = self.decoder.at(at, held);
+            if at > 0 && self.is_own(&request) {
+                // To be looked at again when its turn comes.
+                self.ready += self.decoder.end_of(at - 1);
+                self.decoder = Decoder::default();
+                return true;
+            }
             let effect = session::effect(&request);
             let is_write = self.is_guarded_write(&request, &effect);
+            let is_added_to = self.is_added_to(&request);
             let end = self.decoder.end_of(at);
+            let owed = self.ledger.len();
             self.owe(effect);
             self.note_owed(is_write);
+            if is_added_to && self.ledger.len() > owed {
+                self.note_added_to();
+            }
             let goes_on = self.gate == Gate::Open
                 && matches!(self.understood, Requests::Whole)
                 && self.ledger.len() < OWED_REPLIES_MAX;
