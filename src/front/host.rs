@@ -51,7 +51,8 @@ impl FrontHost {
                 Standing::User
             };
         }
-        if *was_authenticated && (has_password || !is_locked_out) {
+        let is_known = *was_authenticated && !(session.was_reset && has_password);
+        if is_known && (has_password || !is_locked_out) {
             Standing::Operator
         } else {
             Standing::Stranger
@@ -62,6 +63,15 @@ impl FrontHost {
 impl Host for FrontHost {
     fn is_own(&self, request: &Request<'_>) -> bool {
         class::is_own(request)
+    }
+
+    fn is_stranger(&self, session: &Session) -> bool {
+        let Some((_, was_authenticated)) = &self.shared else {
+            return false;
+        };
+        (!*was_authenticated || session.was_reset)
+            && !self.instance.config().requirepass.is_empty()
+            && !session.told().is_other_user
     }
 
     fn answer(&self, request: &Request<'_>, session: &Session, was_served: bool) -> Answer {

@@ -67,8 +67,11 @@ impl Session {
     }
 
     /// The client is back from its private connection, of which this is known.
-    pub(super) fn come_back(&mut self, front: &Front, client: &Client, openings: Openings) {
+    pub(super) fn come_back(&mut self, front: &Front, client: &Client, mut openings: Openings) {
         let told = openings.told();
+        if std::mem::take(&mut openings.was_reset) {
+            self.is_authenticated = front.instance.config().requirepass.is_empty();
+        }
         self.openings = openings;
         self.is_authenticated |= told.is_other_user;
         self.database = told.database.unwrap_or(front.upstream.url.database);

@@ -157,6 +157,8 @@ pub(crate) struct Session {
     /// The last request was one to kill clients: if the connection ends now, it meant this one.
     killing: bool,
     bound: bool,
+    /// `RESET` succeeded: whoever it was before, it is not any more.
+    pub(crate) was_reset: bool,
     pub(crate) replies: Replies,
 }
 
@@ -225,6 +227,7 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.openings.clear();
         self.bound = false;
+        self.was_reset = true;
     }
 
     /// Notes what holds from the moment a request is sent. True if it will not be answered.

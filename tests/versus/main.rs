@@ -4,6 +4,8 @@
 //! - `random`: thousands of commands drawn at random, on both servers
 //! - `memory`: values and bounds while memory is full
 //! - `front`: the same scripts, and more, through corral as a front
+//! - `near`: what operators see of a front's near cache
+//! - `own`: what a front answers itself, and who its clients are
 //! - `start`: flags, files, exit codes and the admin port
 #![expect(
     clippy::print_stdout,
@@ -17,6 +19,8 @@ mod common;
 mod draw;
 mod front;
 mod memory;
+mod near;
+mod own;
 mod random;
 mod script;
 #[path = "../support/servers.rs"]

@@ -27,6 +27,9 @@ pub(crate) trait Host: Send + Sync {
     /// Whether this request is not for the upstream.
     fn is_own(&self, request: &Request<'_>) -> bool;
 
+    /// Whether the client has to say first who it is: then all but that is the server's to refuse.
+    fn is_stranger(&self, session: &Session) -> bool;
+
     /// Answers such a request. `was_served`: the upstream has accepted a command of this client.
     fn answer(&self, request: &Request<'_>, session: &Session, was_served: bool) -> Answer;
 
@@ -73,8 +76,16 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     /// upstream has the other commands, and not where replies are not wanted.
     pub(super) fn is_own(&self, request: &Request<'_>) -> bool {
         let is_plain = !self.session.in_transaction && self.session.replies == Replies::On;
+        let Some(hosted) = &self.hosted else {
+            return false;
+        };
+        is_plain && hosted.host.is_own(request) || self.is_stranger() && !introduces(request)
+    }
+
+    /// Whether the client has to say first who it is.
+    pub(super) fn is_stranger(&self) -> bool {
         let hosted = self.hosted.as_ref();
-        is_plain && hosted.is_some_and(|hosted| hosted.host.is_own(request))
+        hosted.is_some_and(|hosted| hosted.host.is_stranger(&self.session))
     }
 
     /// Answers the request that was decoded first, of which nothing was sent, once nothing is owed
@@ -186,6 +197,17 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         let hosted = self.hosted.as_ref();
         hosted.and_then(|hosted| hosted.collected).unwrap_or(0)
     }
+}
+
+/// Whether a client says by it who it is, or that it leaves.
+fn introduces(request: &Request<'_>) -> bool {
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    let name = request.argument(0);
+    let authenticates = || request.iter_from(2).any(|word| is(word, b"AUTH"));
+    is(name, b"AUTH")
+        || is(name, b"RESET")
+        || is(name, b"QUIT")
+        || is(name, b"HELLO") && authenticates()
 }
 
 /// A bulk or verbatim string with another section behind it.

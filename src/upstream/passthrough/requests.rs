@@ -61,7 +61,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             Link::Closed => return self.open_link(),
         }
         if self.decoder.is_empty() {
-            if decoded.is_ok() {
+            if self.is_stranger() {
+                self.end(Ended::ClientClosed);
+            } else if decoded.is_ok() {
                 self.begin_long(false);
             } else {
                 self.begin_stream();
