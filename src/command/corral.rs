@@ -1,5 +1,5 @@
-//! `CORRAL.CLIENT`, `CORRAL.CONFIG`, `CORRAL.SLOWLOG`: of Redis's commands about a server those that
-//! also mean this server where Redis's own names mean the one behind it.
+//! `CORRAL.CLIENT`, `CORRAL.CONFIG`, `CORRAL.SLOWLOG`: of Redis's commands about a server those
+//! that mean this server also where Redis's own names mean the one behind it.
 //!
 //! Their handlers are those of Redis's names; only the help is shorter.
 

@@ -431,6 +431,8 @@ impl Shared {
         doing
             .active_ms
             .store(now.mono_ns / 1_000_000, Ordering::Relaxed);
+        let database = usize::try_from(self.session.database).unwrap_or(usize::MAX);
+        doing.db.store(database, Ordering::Relaxed);
         if let Some(last) = last {
             doing.command.store(last.index() + 1, Ordering::Relaxed);
         }

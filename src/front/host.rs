@@ -87,7 +87,7 @@ impl Host for FrontHost {
             thread: self.thread,
             database: told
                 .database
-                .or(url.map(|url| url.database))
+                .or_else(|| url.map(|url| url.database))
                 .unwrap_or_default(),
             protocol: if told.speaks_resp3 {
                 Protocol::Resp3

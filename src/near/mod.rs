@@ -327,18 +327,6 @@ impl<W> Near<W> {
             .is_none_or(|mut reclaim| reclaim.slice(store, epoch, now.unix_ms))
     }
 
-    /// A read passes by that cannot be answered from here.
-    #[inline]
-    pub fn note_uncacheable(&self) {
-        self.tallies.count(Tally::misses_uncacheable);
-    }
-
-    /// What was counted, without a look at what is there.
-    #[must_use]
-    pub fn counted(&self) -> Stats {
-        self.tallies.sum()
-    }
-
     /// What was counted, and what is there.
     #[must_use]
     pub fn stats(&self, store: &Store) -> Stats {

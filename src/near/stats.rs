@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::Miss;
+use super::{Miss, Near};
 
 /// Threads with cells of their own; those that come later share one.
 const CELLS: usize = 64;
@@ -85,6 +85,20 @@ tallies! {
     invalidations_effective;
     /// Times everything was voided at once.
     flushes;
+}
+
+impl<W> Near<W> {
+    /// A read passes by that cannot be answered from here.
+    #[inline]
+    pub fn note_uncacheable(&self) {
+        self.tallies.count(Tally::misses_uncacheable);
+    }
+
+    /// What was counted, without a look at what is there.
+    #[must_use]
+    pub fn counted(&self) -> Stats {
+        self.tallies.sum()
+    }
 }
 
 impl Stats {

@@ -113,7 +113,8 @@ fn their_errors_are_in_redis_s_words() {
             ),
             (
                 "CORRAL.SLOWLOG GET 1 2",
-                "unknown subcommand or wrong number of arguments for 'GET'. Try CORRAL.SLOWLOG HELP.",
+                "unknown subcommand or wrong number of arguments for 'GET'. \
+                 Try CORRAL.SLOWLOG HELP.",
             ),
             (
                 "CACHE.EXPLAIN",

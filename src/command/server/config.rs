@@ -24,7 +24,13 @@ pub(in crate::command) fn config_get(context: &mut Context<'_>, request: &Reques
     context.reply.map(found.len());
     for (name, value) in &found {
         context.reply.text(name);
-        context.reply.text(value);
+        match &context.instance.upstream {
+            // The URL may hold a password, which is not one of ours to tell.
+            Some(upstream) if name.eq_ignore_ascii_case("upstream") => {
+                context.reply.text(&upstream.url.to_string());
+            }
+            Some(_) | None => context.reply.text(value),
+        }
     }
     Ok(())
 }

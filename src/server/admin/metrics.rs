@@ -249,6 +249,31 @@ fn near(page: &mut Page, report: &Report) {
             "Times everything was voided at once.",
             stats.flushes,
         ),
+    ] {
+        page.counter(&format!("{name}_total"), help, count);
+    }
+    misses(page, report);
+    coherence(page, report);
+}
+
+fn misses(page: &mut Page, report: &Report) {
+    let stats = &report.near;
+    let causes = stats.causes();
+    let causes = causes.iter();
+    let misses = causes.map(|(cause, count)| counter_metric(*count).labelled("cause", cause));
+    page.family(
+        "near_misses_total",
+        "Reads not answered from memory.",
+        MetricType::COUNTER,
+        misses.collect(),
+    );
+    page.gauge("near_entries", "Keys with copies.", float_of(stats.entries));
+    page.gauge("near_bytes", "What the copies take.", float_of(stats.bytes));
+    page.gauge("near_flights", "Reads under way.", float_of(stats.flights));
+}
+
+fn coherence(page: &mut Page, report: &Report) {
+    for (name, help, count) in [
         (
             "fences",
             "Replies that waited until what had changed was known.",
@@ -267,22 +292,6 @@ fn near(page: &mut Page, report: &Report) {
     ] {
         page.counter(&format!("{name}_total"), help, count);
     }
-    let causes = stats.causes();
-    let causes = causes.iter();
-    let misses = causes.map(|(cause, count)| counter_metric(*count).labelled("cause", cause));
-    page.family(
-        "near_misses_total",
-        "Reads not answered from memory.",
-        MetricType::COUNTER,
-        misses.collect(),
-    );
-    page.gauge("near_entries", "Keys with copies.", float_of(stats.entries));
-    page.gauge("near_bytes", "What the copies take.", float_of(stats.bytes));
-    page.gauge("near_flights", "Reads under way.", float_of(stats.flights));
-    coherence(page, report);
-}
-
-fn coherence(page: &mut Page, report: &Report) {
     page.gauge(
         "coherent",
         "Whether the upstream tells what changes, and did within the bound.",
@@ -303,6 +312,10 @@ fn coherence(page: &mut Page, report: &Report) {
         "How old a value from memory can be at most.",
         report.staleness_bound.as_secs_f64(),
     );
+    shared_connections(page, report);
+}
+
+fn shared_connections(page: &mut Page, report: &Report) {
     let states = ["idle", "connecting", "open", "lost"].iter().map(|state| {
         let links = report.links.iter().filter(|link| link.state == *state);
         gauge_metric(float_of(links.count())).labelled("state", state)

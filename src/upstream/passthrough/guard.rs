@@ -142,7 +142,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             .guarded
             .as_ref()
             .and_then(|guarded| guarded.held.as_ref());
-        let kept = held.map_or(self.collected(), |held| held.behind + 1);
+        let kept = held.map_or_else(|| self.collected(), |held| held.behind + 1);
         self.replies.len().saturating_sub(kept)
     }
 
