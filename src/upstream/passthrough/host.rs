@@ -203,7 +203,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 fn introduces(request: &Request<'_>) -> bool {
     let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
     let name = request.argument(0);
-    let authenticates = || request.iter_from(2).any(|word| is(word, b"AUTH"));
+    let is_auth = |at| request.get(at).is_some_and(|word| is(word, b"AUTH"));
+    let is_named = || request.get(2).is_some_and(|word| is(word, b"SETNAME"));
+    let authenticates = || is_auth(2) || is_named() && is_auth(4);
     is(name, b"AUTH")
         || is(name, b"RESET")
         || is(name, b"QUIT")
