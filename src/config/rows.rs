@@ -221,7 +221,7 @@ declare_settings! {
 
         /// Connections to upstream that clients share, for each of the two protocols that is in
         /// use; at least one for each of the `io-threads`.
-        "upstream-connections" => upstream_connections: usize = 4, number(1, 512).immutable();
+        "upstream-connections" => upstream_connections: usize = 1, number(1, 512).immutable();
 
         /// How upstream tells what changes: `auto` finds the best way it knows, `broadcast` asks
         /// for every key that changes, `none` keeps copies for `staleness-bound` only.

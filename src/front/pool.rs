@@ -11,6 +11,10 @@ use super::{Front, Mailbox, Parcel};
 use crate::resp::Protocol;
 use crate::upstream::shared::{Link, Slot};
 
+/// Buffers kept, and what they may hold.
+const SPARES_MAX: usize = 256;
+const SPARE_BYTES_MAX: usize = 4096;
+
 /// What one I/O thread has of the front.
 pub struct Pool {
     /// What all threads have.
@@ -18,6 +22,8 @@ pub struct Pool {
     pub(super) thread: usize,
     resp2: Vec<Rc<Link<Waiting>>>,
     resp3: Vec<Rc<Link<Waiting>>>,
+    /// Buffers of values that were delivered.
+    spares: RefCell<Vec<Vec<u8>>>,
     outboxes: RefCell<HashMap<u64, Rc<Outbox>, ahash::RandomState>>,
 }
 
@@ -41,6 +47,7 @@ impl Pool {
             thread,
             resp2: links(Protocol::Resp2, first),
             resp3: links(Protocol::Resp3, first + each),
+            spares: RefCell::default(),
             outboxes: RefCell::default(),
         });
         for (links, at_once) in [(&pool.resp2, true), (&pool.resp3, false)] {
@@ -67,6 +74,20 @@ impl Pool {
             }
         });
         pool
+    }
+
+    /// A buffer for a value.
+    pub(super) fn spare(&self) -> Vec<u8> {
+        self.spares.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back, if it is worth keeping.
+    pub(super) fn give_back(&self, mut value: Vec<u8>) {
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < SPARES_MAX && value.capacity() <= SPARE_BYTES_MAX {
+            value.clear();
+            spares.push(value);
+        }
     }
 
     /// The connection of a client: always the same, so that its order holds.

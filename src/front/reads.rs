@@ -93,7 +93,7 @@ impl Shared {
         let reading = Rc::new(Reading {
             pool: Rc::clone(&self.pool),
             token: Cell::new(Some(token)),
-            value: RefCell::default(),
+            value: RefCell::new(self.pool.spare()),
         });
         let value = (raw, Waiting::Value(Rc::clone(&reading)));
         let ttl = Waiting::Ttl(reading, Digits::default());

@@ -177,7 +177,8 @@ impl Reading {
         let store = &front.instance.store;
         let finished = front.near.finish(store, token, &value, ttl, front.now());
         if !finished.has_others {
-            return self.pool.deliver(finished.waiters, &value);
+            self.pool.deliver(finished.waiters, &value);
+            return self.pool.give_back(value);
         }
         // Whoever sees this reply must not be served older copies of other lines next.
         let pool = Rc::clone(&self.pool);
@@ -229,7 +230,7 @@ pub(super) fn failure(why: &str) -> Vec<u8> {
 
 impl Pool {
     /// Gives a reply to all who wait for it, on whichever thread.
-    pub(super) fn deliver(&self, seats: Vec<Seat>, reply: &[u8]) {
+    pub(super) fn deliver(&self, seats: impl IntoIterator<Item = Seat>, reply: &[u8]) {
         let mut others: Vec<(u16, Vec<Seat>)> = Vec::new();
         for seat in seats {
             if usize::from(seat.thread) == self.thread {

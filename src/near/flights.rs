@@ -9,10 +9,10 @@
 //! when one is answered, the others cannot be joined any more, and are stored only if they say the
 //! same: who was answered by the one must not be answered by an older one next.
 
-use std::collections::HashMap;
+use smallvec::SmallVec;
 
 use super::stamp::Stamp;
-use super::{Line, Now, Place};
+use super::{Line, Now, Place, Waiters};
 use crate::store::Key;
 
 /// Most open flights of a stripe.
@@ -22,21 +22,26 @@ pub const FLIGHTS_PER_KEY_MAX: usize = 64;
 /// Most who wait for one flight; who comes then begins another.
 pub const WAITERS_MAX: usize = 16_384;
 
+/// A key, with its line's arguments, of so many bytes needs no memory of its own.
+const KEY_BYTES_INLINE: usize = 48;
+
 /// One read under way.
 #[derive(Debug)]
 pub(super) struct Flight<W> {
+    id: u64,
+    is_listed: bool,
     db: u16,
     hash: u64,
     line: u32,
     /// The key and the line's arguments.
-    bytes: Box<[u8]>,
+    bytes: SmallVec<[u8; KEY_BYTES_INLINE]>,
     key_len: usize,
     pub(super) stamp: Stamp,
     pub(super) state: State,
     /// When it was sent, or before.
     pub(super) sent: Now,
     /// The leader first.
-    pub(super) waiters: Vec<W>,
+    pub(super) waiters: Waiters<W>,
 }
 
 /// What a flight's reply may be used for.
@@ -61,16 +66,20 @@ impl<W> Flight<W> {
         sent: Now,
         leader: W,
     ) -> Self {
+        let mut bytes = SmallVec::from_slice(place.key.bytes);
+        bytes.extend_from_slice(line.arguments);
         Self {
+            id: 0,
+            is_listed: false,
             db: place.db,
             hash: place.key.hash,
             line: line.id,
-            bytes: [place.key.bytes, line.arguments].concat().into(),
+            bytes,
             key_len: place.key.bytes.len(),
             stamp,
             state: State::Open,
             sent,
-            waiters: vec![leader],
+            waiters: SmallVec::from_buf([leader]),
         }
     }
 
@@ -99,10 +108,10 @@ impl<W> Flight<W> {
 /// The flights of a share of the keys.
 #[derive(Debug)]
 pub(super) struct Stripe<W> {
-    /// By their id.
-    flights: HashMap<u64, Flight<W>, ahash::RandomState>,
-    /// The ids of the listed ones, by the hash of their key.
-    listed: HashMap<u64, Vec<u64>, ahash::RandomState>,
+    /// In no order. There are few: to look through them costs less than any index.
+    flights: Vec<Flight<W>>,
+    /// The hashes of their keys, by the same positions.
+    hashes: Vec<u64>,
     listed_len: usize,
     next_id: u64,
 }
@@ -110,8 +119,8 @@ pub(super) struct Stripe<W> {
 impl<W> Stripe<W> {
     pub(super) fn new() -> Self {
         Self {
-            flights: HashMap::default(),
-            listed: HashMap::default(),
+            flights: Vec::new(),
+            hashes: Vec::new(),
             listed_len: 0,
             next_id: 0,
         }
@@ -121,52 +130,74 @@ impl<W> Stripe<W> {
         self.flights.len()
     }
 
-    /// The open flight for this line, if there is one that `accept` accepts and has room.
+    /// Where the flights of this hash are.
+    fn positions(&self, hash: u64) -> impl Iterator<Item = usize> + '_ {
+        let hashes = self.hashes.iter().enumerate();
+        hashes
+            .filter(move |(_, other)| **other == hash)
+            .map(|(position, _)| position)
+    }
+
+    /// The listed flights of this hash.
+    fn listed_of(&self, hash: u64) -> impl Iterator<Item = &Flight<W>> {
+        let flights = self.positions(hash).map(|position| &self.flights[position]);
+        flights.filter(|flight| flight.is_listed)
+    }
+
+    /// The oldest open flight for this line, if there is one that `accept` accepts and has room.
     pub(super) fn joinable(
         &mut self,
         place: Place<'_>,
         line: Line<'_>,
         accept: impl Fn(&Flight<W>) -> bool,
     ) -> Option<&mut Flight<W>> {
-        let ids = self.listed.get(&place.key.hash)?;
-        let fits = |flight: &Flight<W>| {
-            flight.state == State::Open
+        let fits = |position: &usize| {
+            let flight = &self.flights[*position];
+            flight.is_listed
+                && flight.state == State::Open
                 && flight.is_for(place, line)
                 && flight.waiters.len() < WAITERS_MAX
                 && accept(flight)
         };
-        let found = ids.iter().find(|id| self.flights.get(id).is_some_and(fits));
-        self.flights.get_mut(found?)
+        let open = self.positions(place.key.hash).filter(fits);
+        let found = open.min_by_key(|position| self.flights[*position].id)?;
+        Some(&mut self.flights[found])
     }
 
     /// Begins a flight and returns its id. An open one beyond the limits becomes unguarded.
     pub(super) fn begin(&mut self, mut flight: Flight<W>) -> u64 {
-        let id = self.next_id;
+        flight.id = self.next_id;
         self.next_id += 1;
         if flight.state == State::Open {
-            let of_key = self.listed.get(&flight.hash).map_or(0, Vec::len);
-            if self.listed_len < FLIGHTS_PER_STRIPE_MAX && of_key < FLIGHTS_PER_KEY_MAX {
-                self.listed.entry(flight.hash).or_default().push(id);
+            if self.listed_len < FLIGHTS_PER_STRIPE_MAX
+                && self.listed_of(flight.hash).count() < FLIGHTS_PER_KEY_MAX
+            {
+                flight.is_listed = true;
                 self.listed_len += 1;
             } else {
                 flight.state = State::Unguarded;
             }
         }
-        self.flights.insert(id, flight);
+        let id = flight.id;
+        self.hashes.push(flight.hash);
+        self.flights.push(flight);
         id
     }
 
     /// Takes a flight out.
-    pub(super) fn end(&mut self, id: u64) -> Option<Flight<W>> {
-        let hash = self.flights.get(&id)?.hash;
-        self.unlist(hash, |other, _| other == id);
-        self.flights.remove(&id)
+    pub(super) fn end(&mut self, hash: u64, id: u64) -> Option<Flight<W>> {
+        let is_it = |position: &usize| self.flights[*position].id == id;
+        let position = self.positions(hash).find(is_it)?;
+        self.hashes.swap_remove(position);
+        let flight = self.flights.swap_remove(position);
+        self.listed_len -= usize::from(flight.is_listed);
+        Some(flight)
     }
 
     /// The reply with this hash was the answer to a flight that has ended: other flights for its
     /// line may only say the same.
     pub(super) fn answered(&mut self, ended: &Flight<W>, reply_hash: impl Fn() -> u64) {
-        self.unlist(ended.hash, |_, flight| {
+        self.unlist(ended.hash, |flight| {
             if !flight.is_for(ended.place(), ended.line()) {
                 return false;
             }
@@ -182,7 +213,7 @@ impl<W> Stripe<W> {
 
     /// Voids the flights of a key in all databases. Returns how many.
     pub(super) fn void(&mut self, key: Key<'_>) -> usize {
-        self.unlist(key.hash, |_, flight| {
+        self.unlist(key.hash, |flight| {
             let is_of_key = flight.place().key.bytes == key.bytes;
             if is_of_key {
                 flight.state = State::Void;
@@ -193,34 +224,28 @@ impl<W> Stripe<W> {
 
     /// Whether flights of a key of this hash are listed.
     pub(super) fn has_listed(&self, hash: u64) -> bool {
-        self.listed.contains_key(&hash)
+        self.listed_of(hash).next().is_some()
     }
 
     /// How many flights of a key in a database are listed.
     pub(super) fn listed(&self, place: Place<'_>) -> usize {
-        let ids = self.listed.get(&place.key.hash).into_iter().flatten();
-        let is_of = |flight: &Flight<W>| {
+        let is_of = |flight: &&Flight<W>| {
             flight.db == place.db && flight.place().key.bytes == place.key.bytes
         };
-        ids.filter(|id| self.flights.get(id).is_some_and(is_of))
-            .count()
+        self.listed_of(place.key.hash).filter(is_of).count()
     }
 
     /// Takes flights of a hash off the list, those for which `leaves` is true. Returns how many.
-    fn unlist(&mut self, hash: u64, mut leaves: impl FnMut(u64, &mut Flight<W>) -> bool) -> usize {
-        let Some(ids) = self.listed.get_mut(&hash) else {
-            return 0;
-        };
-        let before = ids.len();
-        ids.retain(|&id| {
-            let flight = self.flights.get_mut(&id);
-            !leaves(id, flight.expect("a listed flight is a flight"))
-        });
-        let unlisted = before - ids.len();
-        self.listed_len -= unlisted;
-        if ids.is_empty() {
-            self.listed.remove(&hash);
+    fn unlist(&mut self, hash: u64, mut leaves: impl FnMut(&mut Flight<W>) -> bool) -> usize {
+        let mut unlisted = 0;
+        for (position, other) in self.hashes.iter().enumerate() {
+            let flight = &mut self.flights[position];
+            if *other == hash && flight.is_listed && leaves(flight) {
+                flight.is_listed = false;
+                unlisted += 1;
+            }
         }
+        self.listed_len -= unlisted;
         unlisted
     }
 }

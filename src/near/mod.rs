@@ -54,7 +54,7 @@ use stats::{Tallies, Tally};
 use sync::{AtomicU32, Mutex};
 pub use types::{
     Entered, Fill, Finished, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
-    Voided, Why,
+    Voided, Waiters, Why,
 };
 pub use variants::{ARGUMENTS_BYTES_MAX, KEY_BYTES_MAX, REPLY_BYTES_MAX, VARIANTS_MAX};
 use variants::{Terms, Variant};
@@ -213,10 +213,10 @@ impl<W> Near<W> {
         now: Now,
     ) -> Finished<W> {
         let mut stripe = self.stripe(token.hash).lock();
-        let Some(flight) = stripe.end(token.id) else {
+        let Some(flight) = stripe.end(token.hash, token.id) else {
             debug_assert!(false, "a token is given back once, to the room it is from");
             return Finished {
-                waiters: Vec::new(),
+                waiters: Waiters::new(),
                 fill: Fill::Unguarded,
                 has_others: false,
             };
@@ -272,9 +272,9 @@ impl<W> Near<W> {
     /// The read failed. Returns whom to tell, the leader first.
     #[must_use]
     #[expect(clippy::needless_pass_by_value, reason = "a token is given back once")]
-    pub fn fail(&self, token: Token) -> Vec<W> {
-        let flight = self.stripe(token.hash).lock().end(token.id);
-        flight.map_or_else(Vec::new, |flight| flight.waiters)
+    pub fn fail(&self, token: Token) -> Waiters<W> {
+        let flight = self.stripe(token.hash).lock().end(token.hash, token.id);
+        flight.map_or_else(Waiters::new, |flight| flight.waiters)
     }
 
     /// Voids a key in all databases: removes its copies, and lets no flight store any. Their

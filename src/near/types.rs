@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use smallvec::SmallVec;
+
 use super::stats::Tally;
 use crate::store::Key;
 
@@ -179,12 +181,15 @@ pub enum Fill {
     Full,
 }
 
+/// Who waits for a read; most often its leader alone.
+pub type Waiters<W> = SmallVec<[W; 1]>;
+
 /// What a read that is answered leaves to do.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished<W> {
     /// Whom to answer, the leader first.
-    pub waiters: Vec<W>,
+    pub waiters: Waiters<W>,
     /// What became of the reply.
     pub fill: Fill,
     /// Whether the key has copies or flights of other lines: they may be older than this reply

@@ -137,7 +137,7 @@ fn explaining_tells_what_is_there_and_leaves_no_trace() {
         flights: 1,
     };
     assert_eq!(explain(b"k"), expected);
-    assert_eq!(room.near.fail(token), [0]);
+    assert_eq!(room.near.fail(token).as_slice(), [0]);
     room.near.channels.lose(slot());
     assert_eq!(explain(b"k").variants[0].verdict, Err(Miss::Flushed));
     assert_eq!((room.stats().hits, room.stats().misses_cold), (0, 0));

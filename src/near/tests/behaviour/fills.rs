@@ -200,7 +200,7 @@ fn those_who_come_while_a_read_is_under_way_wait_for_it() {
     let finished = room
         .near
         .finish(&room.store, token, b"+v\r\n", Ttl::None, room.now());
-    assert_eq!(finished.waiters, [7, 8, 9]);
+    assert_eq!(finished.waiters.as_slice(), [7, 8, 9]);
     assert_eq!(room.stats().joined, 2);
     assert!(
         matches!(room.enter(b"k", 1), Entered::Leads(_)),
@@ -217,9 +217,9 @@ fn who_may_not_join_begins_a_read_that_others_may_join() {
     let Entered::Leads(second) = entered else {
         unreachable!("it may not join")
     };
-    assert_eq!(room.near.fail(first), [0]);
+    assert_eq!(room.near.fail(first).as_slice(), [0]);
     assert_eq!(room.enter(b"k", 6), Entered::Joined);
-    assert_eq!(room.near.fail(second), [5, 6]);
+    assert_eq!(room.near.fail(second).as_slice(), [5, 6]);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_read_that_failed_gives_its_waiters_back_and_stores_nothing() {
     let room = Fixture::new();
     let token = room.lead(b"k");
     assert_eq!(room.enter(b"k", 8), Entered::Joined);
-    assert_eq!(room.near.fail(token), [0, 8]);
+    assert_eq!(room.near.fail(token).as_slice(), [0, 8]);
     assert!(room.get(b"k").is_err());
     assert_eq!(room.stats().flights, 0);
 }

@@ -446,6 +446,12 @@ impl World {
         }
         if expected == Fill::Stored {
             let begun = flying.begun;
+            let mut value = value;
+            if flying.answered.contains(&reply) {
+                // It says what was said meanwhile, which may be of a later version.
+                let floor = self.floors.get(&at).copied().unwrap_or(0);
+                value.version = value.version.max(floor);
+            }
             let copied = Copied {
                 begun,
                 value,

@@ -32,7 +32,10 @@ fn a_read_that_was_voided_on_its_way_answers_its_waiters_and_is_not_stored() {
     let finished = room
         .near
         .finish(&room.store, token, V, Ttl::None, room.now());
-    assert_eq!((finished.waiters, finished.fill), (vec![0, 1], Fill::Raced));
+    assert_eq!(
+        (finished.waiters, finished.fill),
+        (smallvec::smallvec![0, 1], Fill::Raced)
+    );
     assert_eq!(room.get(b"k"), Err(Miss::RaceDiscarded));
     assert_eq!(room.stats().race_discards, 1);
 }
