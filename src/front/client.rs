@@ -448,7 +448,7 @@ impl Shared {
         if self.front.tracker.is_locked_out() && known.class != Class::Session(Verb::Quit) {
             return Flow::Private;
         }
-        if !self.session.may(known.class) {
+        if !self.session.may(known.class) && !self.session.is_let_in(&self.front) {
             self.outbox.say(b"-NOAUTH Authentication required.\r\n");
             return Flow::Taken;
         }

@@ -101,6 +101,12 @@ impl Session {
         self.is_authenticated || is_introduction
     }
 
+    /// Lets it in if nobody is asked for a password any more.
+    pub(super) fn is_let_in(&mut self, front: &Front) -> bool {
+        self.is_authenticated = front.instance.config().requirepass.is_empty();
+        self.is_authenticated
+    }
+
     /// What becomes of what the client says.
     pub(super) fn say(
         &mut self,

@@ -366,6 +366,37 @@ fn a_front_s_password_is_asked_for_before_all_else() {
     assert_eq!(client.say("GET k"), "$1\r\nv\r\n");
 }
 
+#[test]
+fn a_front_s_settings_change_while_it_runs() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--near-cache", "no"]);
+    let mut client = front.connect();
+    assert_eq!(client.say("PING"), "+PONG\r\n");
+    assert_eq!(client.say("CORRAL.CONFIG SET upstream-timeout 200"), OK);
+    upstream.signal("STOP");
+    let reply = client.say("GET k");
+    assert!(
+        reply.ends_with(" did not answer within 200ms\r\n"),
+        "{reply}"
+    );
+    upstream.signal("CONT");
+    let front = Server::front(&upstream, &[]);
+    let mut before = front.connect();
+    assert_eq!(before.say("CORRAL.CONFIG SET requirepass p"), OK);
+    assert_eq!(before.say("SET k v"), OK, "it was there before");
+    let mut after = front.connect();
+    assert_eq!(after.say("GET k"), NOAUTH);
+    assert_eq!(
+        before.ask(&[b"CORRAL.CONFIG", b"SET", b"requirepass", b""]),
+        b"+OK\r\n"
+    );
+    assert_eq!(
+        after.say("GET k"),
+        "$1\r\nv\r\n",
+        "nobody is asked any more"
+    );
+}
+
 /// A Redis with a user who may read only what begins with `a:`.
 fn with_reader() -> Server {
     let upstream = Server::redis(&[]);

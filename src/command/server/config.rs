@@ -70,6 +70,13 @@ pub(in crate::command) fn config_set(context: &mut Context<'_>, request: &Reques
     if before.loglevel != after.loglevel {
         latest(instance, |config| logging::set_level(config.loglevel));
     }
+    if let Some(upstream) = &instance.upstream
+        && before.upstream_timeout != after.upstream_timeout
+    {
+        latest(instance, |config| {
+            upstream.set_timeout(config.upstream_timeout);
+        });
+    }
     context.reply.ok();
     Ok(())
 }
