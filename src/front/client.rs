@@ -103,6 +103,10 @@ impl Drop for Shared {
     }
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "any of them may hold without the others"
+)]
 pub(super) struct Shared {
     pub(super) pool: Rc<Pool>,
     pub(super) front: Arc<Front>,
