@@ -27,9 +27,9 @@ pub(super) fn setbit(context: &mut Context<'_>, request: &Request<'_>) -> Result
     context.view.update(
         place,
         |len| len.max(offset / 8 + 1),
-        |value, _| {
+        |value, old_len| {
             before = bits::set(value, offset, bit);
-            before != bit
+            before != bit || value.len() != old_len
         },
     )?;
     context.reply.integer(number(before));
@@ -269,7 +269,7 @@ impl Operation {
     }
 
     /// Does it and replies. Whether it changed anything.
-    fn run(&self, bytes: &mut [u8], reply: &mut Reply) -> bool {
+    fn run(&self, bytes: &mut [u8], has_grown: bool, reply: &mut Reply) -> bool {
         let written = match self.kind {
             Kind::Get => {
                 self.get(bytes, reply);
@@ -284,7 +284,8 @@ impl Operation {
                 is_changed,
             }) => {
                 reply.integer(number);
-                is_changed
+                // As in Redis: room that only a failed write asked for is no change.
+                is_changed || has_grown
             }
             None => {
                 reply.null();
@@ -324,10 +325,11 @@ pub(super) fn bitfield(context: &mut Context<'_>, request: &Request<'_>) -> Resu
     context.view.update(
         place,
         |len| len.max(needed),
-        |value, _| {
+        |value, old_len| {
+            let has_grown = value.len() != old_len;
             reply.array(operations.len());
             operations.iter().fold(false, |is_changed, operation| {
-                operation.run(value, reply) | is_changed
+                operation.run(value, has_grown, reply) | is_changed
             })
         },
     )?;

@@ -166,9 +166,9 @@ impl<'a> View<'a> {
     /// Changes a value in place and keeps its expiry; a key that is not there comes to be.
     ///
     /// `len_of` tells from the present length how long the value is to be; `write` gets the value
-    /// at that length, what is new being zero, and the length before, and tells whether it changed
-    /// anything: who watches the key is told if it did, or if the length did. To make room may
-    /// evict the very key, so a length that was seen before may not hold: hence the two functions.
+    /// at that length, what is new being zero, and the length before, and tells whether who watches
+    /// the key is to know. To make room may evict the very key, so a length that was seen before
+    /// may not hold: hence the two functions.
     ///
     /// # Errors
     /// When memory is full and nobody may be evicted.
@@ -183,7 +183,7 @@ impl<'a> View<'a> {
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
         let is_changed = write(shard.resize(db, place.key, len, now_ms), old_len);
-        if is_changed || len != old_len {
+        if is_changed {
             shard.watchers.touch(db, place.key.bytes);
             self.changes += 1;
         }
