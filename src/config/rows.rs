@@ -186,7 +186,9 @@ declare_settings! {
     }
 
     Front {
-        /// The server to be in front of, such as `redis://10.0.0.5:6379`. Empty is standalone.
+        /// The server to be in front of, such as `redis://10.0.0.5:6379`, `rediss://` for TLS,
+        /// `unix:/path`, or the master that Sentinels name:
+        /// `redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/mymaster`. Empty is standalone.
         "upstream" => upstream: String = String::new(),
             of(Kind::Text).immutable().sensitive().essential();
 

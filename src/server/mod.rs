@@ -14,7 +14,7 @@ pub mod tls;
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::front::{self, Front, Mailbox, Pool};
 use crate::instance::Instance;
 use crate::instance::clients::{Arrival, Client};
+use crate::upstream::shared::Coherence;
 use crate::upstream::{self, Tls, Upstream};
 
 use admin::{AdminError, AdminPort};
@@ -108,15 +109,21 @@ impl Server {
             .enable_all()
             .build()?;
         let config = self.instance.config();
+        let mut coherence: Option<Weak<dyn Coherence>> = None;
         let mut fronts: Vec<Option<FrontThread>> = match &self.instance.upstream {
             Some(upstream) if config.near_cache => {
                 let (front, mailboxes) = Front::start(&self.instance, upstream)?;
+                let weak: Weak<Front> = Arc::downgrade(&front);
+                coherence = Some(weak);
                 let thread = |mailbox| Some((Arc::clone(&front), mailbox));
                 mailboxes.into_iter().map(thread).collect()
             }
             Some(_) | None => Vec::new(),
         };
         fronts.resize_with(config.io_threads, || None);
+        if let Some(upstream) = &self.instance.upstream {
+            watch_topology(&self.instance, upstream, coherence)?;
+        }
         let threads = fronts
             .into_iter()
             .enumerate()
@@ -220,6 +227,31 @@ fn upstream_of(config: &Config) -> Result<Option<Upstream>, String> {
         None
     };
     Ok(Some(Upstream::new(url, tls, config.upstream_timeout)))
+}
+
+/// Follows an upstream that may move, on a thread of its own, until the server stops.
+fn watch_topology(
+    instance: &Arc<Instance>,
+    upstream: &Arc<Upstream>,
+    coherence: Option<Weak<dyn Coherence>>,
+) -> io::Result<()> {
+    if !upstream.may_move() {
+        return Ok(());
+    }
+    let (instance, upstream) = (Arc::clone(instance), Arc::clone(upstream));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let watch = async move {
+        tokio::select! {
+            () = upstream::topology::watch(upstream, coherence) => {}
+            () = instance.stopping.wait() => {}
+        }
+    };
+    std::thread::Builder::new()
+        .name("corral-topology".to_owned())
+        .spawn(move || runtime.block_on(watch))?;
+    Ok(())
 }
 
 /// Lets clients finish what was read from them; cuts those that have not after `patience`.

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::probe::Probe;
+use super::topology::Place;
 use super::url::{Credentials, Endpoint, UpstreamUrl};
 use crate::resp::frame::{FrameScanner, Kind};
 
@@ -31,6 +32,8 @@ pub struct Upstream {
     /// What was counted.
     pub counters: Counters,
     pub(super) probe: Probe,
+    /// Where it is now.
+    pub(super) place: Place,
 }
 
 /// How to speak TLS to the upstream.
@@ -83,13 +86,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 /// Why there is no connection. Printed, it continues "upstream …".
 #[derive(Debug)]
 pub struct ConnectError {
-    endpoint: Endpoint,
+    /// Its address, or its name.
+    whom: String,
     cause: Cause,
 }
 
 /// What went wrong when connecting.
 #[derive(Debug)]
 pub enum Cause {
+    /// There is nobody to connect to, for this reason.
+    NoMaster(String),
     /// Nothing listens there.
     Refused,
     /// Not ready in time.
@@ -116,6 +122,10 @@ pub enum Cause {
 }
 
 impl ConnectError {
+    pub(super) fn new(whom: String, cause: Cause) -> Self {
+        Self { whom, cause }
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn cause(&self) -> &Cause {
@@ -125,26 +135,24 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = &self.endpoint;
+        let whom = &self.whom;
         match &self.cause {
-            Cause::Refused => write!(formatter, "{endpoint} refused the connection"),
+            Cause::NoMaster(why) => write!(formatter, "{whom} has no master now: {why}"),
+            Cause::Refused => write!(formatter, "{whom} refused the connection"),
             Cause::TimedOut(after) => {
-                write!(
-                    formatter,
-                    "{endpoint} could not be reached within {after:?}"
-                )
+                write!(formatter, "{whom} could not be reached within {after:?}")
             }
-            Cause::Unresolved(error) => write!(formatter, "{endpoint} has no address: {error}"),
-            Cause::Io(error) => write!(formatter, "{endpoint} could not be reached: {error}"),
-            Cause::Tls(error) => write!(formatter, "{endpoint} failed the TLS handshake: {error}"),
+            Cause::Unresolved(error) => write!(formatter, "{whom} has no address: {error}"),
+            Cause::Io(error) => write!(formatter, "{whom} could not be reached: {error}"),
+            Cause::Tls(error) => write!(formatter, "{whom} failed the TLS handshake: {error}"),
             Cause::TlsNotConfigured => {
-                write!(formatter, "{endpoint} needs TLS, which is not configured")
+                write!(formatter, "{whom} needs TLS, which is not configured")
             }
-            Cause::Closed => write!(formatter, "{endpoint} closed the connection at once"),
+            Cause::Closed => write!(formatter, "{whom} closed the connection at once"),
             Cause::Rejected { request, error } => {
-                write!(formatter, "{endpoint} rejected {request}: {error}")
+                write!(formatter, "{whom} rejected {request}: {error}")
             }
-            Cause::NotRedis => write!(formatter, "{endpoint} does not speak RESP"),
+            Cause::NotRedis => write!(formatter, "{whom} does not speak RESP"),
         }
     }
 }
@@ -185,6 +193,7 @@ impl Upstream {
     #[must_use]
     pub fn new(url: UpstreamUrl, tls: Option<Tls>, timeout: Duration) -> Self {
         Self {
+            place: Place::new(&url.servers),
             url,
             tls,
             timeout_ms: AtomicU64::new(millis(timeout)),
@@ -234,19 +243,64 @@ impl Upstream {
         openings: &[Opening],
     ) -> Result<Box<dyn Connection>, ConnectError> {
         let opened = tokio::time::timeout(self.timeout(), async {
-            let mut connection = self.open().await?;
+            let current = self.place.current().await?;
             let mut own = self.openings();
             own.extend_from_slice(openings);
-            introduce(&mut connection, &own).await?;
-            Ok(connection)
+            let connection = self.connect_to(&current.endpoint, &own).await;
+            if let Err(cause) = &connection
+                && !matches!(cause, Cause::Rejected { .. })
+            {
+                self.place.suspect();
+            }
+            Ok(current.tether(connection?))
         });
         let opened = opened.await;
         opened
-            .unwrap_or_else(|_| Err(Cause::TimedOut(self.timeout())))
-            .map_err(|cause| ConnectError {
-                endpoint: self.url.endpoint.clone(),
-                cause,
+            .unwrap_or_else(|_| {
+                self.place.suspect();
+                Err(Cause::TimedOut(self.timeout()))
             })
+            .map_err(|cause| {
+                let is_nobody = matches!(cause, Cause::NoMaster(_));
+                let whom = if is_nobody {
+                    self.place.name()
+                } else {
+                    self.shown()
+                };
+                ConnectError::new(whom, cause)
+            })
+    }
+
+    /// Opens a connection to a server of this upstream's, and says only this first on it.
+    pub(super) async fn connect_to(
+        &self,
+        endpoint: &Endpoint,
+        openings: &[Opening],
+    ) -> Result<Box<dyn Connection>, Cause> {
+        let mut connection = self.open(endpoint).await?;
+        introduce(&mut connection, openings).await?;
+        Ok(connection)
+    }
+
+    /// Ends when there is an upstream again, if it was for want of one that nobody was connected.
+    pub(super) async fn found_after(&self, error: &ConnectError) {
+        if let Cause::NoMaster(_) = error.cause() {
+            self.place.found().await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether it may be another server some day.
+    #[must_use]
+    pub fn may_move(&self) -> bool {
+        matches!(self.place, Place::Watched(_))
+    }
+
+    /// The address where it is now, or its name where it has none.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.place.shown()
     }
 
     /// Whether a new connection is told something first, so that `RESET` does not bring one back
@@ -255,8 +309,8 @@ impl Upstream {
         self.url.credentials.is_some() || self.url.database != 0
     }
 
-    async fn open(&self) -> Result<Box<dyn Connection>, Cause> {
-        let (host, port) = match &self.url.endpoint {
+    async fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Connection>, Cause> {
+        let (host, port) = match endpoint {
             Endpoint::Unix(path) => {
                 let unix = UnixStream::connect(path).await.map_err(Cause::from)?;
                 return Ok(Box::new(unix));
@@ -286,17 +340,22 @@ impl Upstream {
 
     /// What the URL asks to be said first.
     fn openings(&self) -> Vec<Opening> {
-        let auth = self.url.credentials.as_ref().map(|credentials| {
-            let Credentials { user, password } = credentials;
-            match user {
-                Some(user) => Opening::new("AUTH", &[b"AUTH", user, password]),
-                None => Opening::new("AUTH", &[b"AUTH", password]),
-            }
-        });
+        let auth = self.url.credentials.as_ref().map(Credentials::opening);
         let database = self.url.database;
         let select = (database != 0)
             .then(|| Opening::new("SELECT", &[b"SELECT", database.to_string().as_bytes()]));
         auth.into_iter().chain(select).collect()
+    }
+}
+
+impl Credentials {
+    /// What they are told by.
+    pub(super) fn opening(&self) -> Opening {
+        let Self { user, password } = self;
+        match user {
+            Some(user) => Opening::new("AUTH", &[b"AUTH", user, password]),
+            None => Opening::new("AUTH", &[b"AUTH", password]),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The Redis in front of which we stand.
 //!
 //! [`Upstream`] is that server and how to reach it; [`passthrough`] serves a client by a connection
-//! of its own, [`shared`] are connections of many, and the one that tells what changes.
+//! of its own, [`shared`] are connections of many, and the one that tells what changes;
+//! [`topology`] follows an upstream that moves.
 
 pub(crate) mod buffer;
 pub mod connect;
@@ -10,6 +11,7 @@ pub mod passthrough;
 mod probe;
 pub(crate) mod session;
 pub mod shared;
+pub mod topology;
 pub mod url;
 
 pub use connect::{Counters, Tls, Upstream};

@@ -47,7 +47,7 @@ impl Upstream {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!(
                 "{} did not answer within {ANSWER_MAX:?}",
-                self.url.endpoint
+                self.shown()
             )),
         }
     }

@@ -4,6 +4,10 @@
 //! `unix:/path[?db=N]`, `unix://…` or `redis+unix://…`. `?db=N` is understood everywhere. What
 //! would end a part of the URL (`@ : / ? # %`) is written percent-encoded in a name or password.
 //!
+//! A master that Sentinels know: `redis+sentinel://[[user]:password@]host[:port],…/name[/db]`,
+//! `rediss+sentinel://…` for TLS with it and with them. As whom to speak to the Sentinels
+//! themselves is said by `?sentinel_user=` and `?sentinel_password=`.
+//!
 //! Neither `Display` nor `Debug` ever shows the password, and no error quotes the URL.
 
 use std::ffi::OsString;
@@ -15,20 +19,44 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+mod hosts;
+
+pub use hosts::{HOSTS_MAX, SENTINEL_PORT};
+
 /// The port of `redis://` and `rediss://` where none is given.
 pub const DEFAULT_PORT: u16 = 6379;
 
 /// An upstream's place, and what a connection to it says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
-    /// Where it listens.
-    pub endpoint: Endpoint,
+    /// Where it is.
+    pub servers: Servers,
     /// Whether to speak TLS; never so over a Unix socket.
     pub tls: bool,
     /// What to send `AUTH` with, if anything.
     pub credentials: Option<Credentials>,
     /// The database to `SELECT`; 0 needs none.
     pub database: u32,
+}
+
+/// Which servers are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// This one.
+    One(Endpoint),
+    /// The master that Sentinels name.
+    Sentinel(Sentinels),
+}
+
+/// Who knows where a master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Where they listen.
+    pub addresses: Vec<Endpoint>,
+    /// The name by which they know it.
+    pub master: String,
+    /// What to send them `AUTH` with, if anything.
+    pub credentials: Option<Credentials>,
 }
 
 /// Where an upstream listens.
@@ -85,20 +113,33 @@ impl fmt::Display for Endpoint {
 /// The URL, with `***` for the password.
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match (&self.endpoint, self.tls) {
-            (Endpoint::Unix(_), _) => "unix://",
-            (Endpoint::Tcp { .. }, true) => "rediss://",
-            (Endpoint::Tcp { .. }, false) => "redis://",
+        formatter.write_str(match (&self.servers, self.tls) {
+            (Servers::One(Endpoint::Unix(_)), _) => "unix://",
+            (Servers::One(Endpoint::Tcp { .. }), true) => "rediss://",
+            (Servers::One(Endpoint::Tcp { .. }), false) => "redis://",
+            (Servers::Sentinel(_), true) => "rediss+sentinel://",
+            (Servers::Sentinel(_), false) => "redis+sentinel://",
         })?;
         if let Some(credentials) = &self.credentials {
             let user = credentials.user.as_deref().map(<[u8]>::escape_ascii);
             write!(formatter, "{}:***@", Shown(user))?;
         }
-        self.endpoint.fmt(formatter)?;
-        match (&self.endpoint, self.database) {
+        match &self.servers {
+            Servers::One(endpoint) => endpoint.fmt(formatter)?,
+            Servers::Sentinel(sentinels) => {
+                for (at, address) in sentinels.addresses.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { "," };
+                    write!(formatter, "{comma}{address}")?;
+                }
+                write!(formatter, "/{}", sentinels.master)?;
+            }
+        }
+        match (&self.servers, self.database) {
             (_, 0) => Ok(()),
-            (Endpoint::Unix(_), database) => write!(formatter, "?db={database}"),
-            (Endpoint::Tcp { .. }, database) => write!(formatter, "/{database}"),
+            (Servers::One(Endpoint::Unix(_)), database) => write!(formatter, "?db={database}"),
+            (Servers::One(_) | Servers::Sentinel(_), database) => {
+                write!(formatter, "/{database}")
+            }
         }
     }
 }
@@ -121,8 +162,18 @@ pub enum UrlError {
     UnixHost,
     /// No path of a Unix socket.
     NoPath,
+    /// Something that is no host.
+    InvalidHost,
+    /// Something that is no port.
+    InvalidPort,
+    /// More than [`HOSTS_MAX`] hosts.
+    TooManyHosts,
+    /// No name of a master.
+    NoMasterName,
     /// Credentials without a password.
     NoPassword,
+    /// The same for the Sentinels.
+    NoSentinelPassword,
     /// A database that is no number.
     InvalidDatabase {
         /// The text found.
@@ -134,6 +185,8 @@ pub enum UrlError {
     UnknownParameter {
         /// Its name.
         name: String,
+        /// What is one; continues "only …".
+        known: &'static str,
     },
     /// A `#`, which must be written `%23`.
     Fragment,
@@ -147,7 +200,7 @@ impl fmt::Display for UrlError {
             }
             Self::UnknownScheme { found } => write!(
                 formatter,
-                "'{found}' is not redis, rediss, unix or redis+unix: \
+                "'{found}' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: \
                  an upstream is written redis://host:port, or unix:/path"
             ),
             Self::Malformed(error) => write!(
@@ -155,17 +208,28 @@ impl fmt::Display for UrlError {
                 "{error} (what is special in a user or password must be percent-encoded)"
             ),
             Self::NoHost => formatter.write_str("the host is missing"),
+            Self::InvalidHost => {
+                formatter.write_str("a host is a name, an IPv4 address or [an IPv6 one]")
+            }
+            Self::InvalidPort => formatter.write_str("a port is a number up to 65535"),
+            Self::TooManyHosts => write!(formatter, "there are more than {HOSTS_MAX} hosts"),
+            Self::NoMasterName => formatter.write_str(
+                "the name of the master is missing: redis+sentinel://host:port,host:port/name",
+            ),
             Self::UnixHost => formatter
                 .write_str("the path of a Unix socket begins with '/': unix:/path or unix:///path"),
             Self::NoPath => formatter.write_str("the path of the Unix socket is missing"),
             Self::NoPassword => formatter
                 .write_str("there is a user but no password: write user:password@, or :password@"),
+            Self::NoSentinelPassword => {
+                formatter.write_str("there is a sentinel_user but no sentinel_password")
+            }
             Self::InvalidDatabase { found } => {
                 write!(formatter, "the database '{found}' is not a number")
             }
             Self::TwoDatabases => formatter.write_str("two different databases are given"),
-            Self::UnknownParameter { name } => {
-                write!(formatter, "'{name}' is not a parameter: only db is")
+            Self::UnknownParameter { name, known } => {
+                write!(formatter, "'{name}' is not a parameter: only {known}")
             }
             Self::Fragment => formatter.write_str("a '#' must be written %23"),
         }
@@ -179,6 +243,13 @@ impl FromStr for UpstreamUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let text = text.trim();
+        if let Some((scheme, rest)) = text.split_once("://") {
+            match scheme.to_ascii_lowercase().as_str() {
+                "redis+sentinel" => return hosts::sentinel(rest, false),
+                "rediss+sentinel" => return hosts::sentinel(rest, true),
+                _ => {}
+            }
+        }
         let url = Url::parse(&with_host(text)).map_err(malformed)?;
         if url.fragment().is_some() {
             return Err(UrlError::Fragment);
@@ -198,7 +269,7 @@ impl FromStr for UpstreamUrl {
             return Err(UrlError::TwoDatabases);
         }
         Ok(Self {
-            endpoint,
+            servers: Servers::One(endpoint),
             tls,
             credentials: credentials(&url)?,
             database: in_path.or(in_query).unwrap_or(0),
@@ -283,6 +354,7 @@ fn database_in_query(url: &Url) -> Result<Option<u32>, UrlError> {
         if name != "db" {
             return Err(UrlError::UnknownParameter {
                 name: name.into_owned(),
+                known: "db is",
             });
         }
         let value = database(&value)?;
@@ -381,11 +453,11 @@ mod tests {
             ),
             (
                 "localhost:6379",
-                "'localhost' is not redis, rediss, unix or redis+unix: ",
+                "'localhost' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: ",
             ),
             (
                 "http://h",
-                "'http' is not redis, rediss, unix or redis+unix: ",
+                "'http' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: ",
             ),
             ("redis:h", "the host is missing"),
             ("redis://", "the host is missing"),

@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Starts what `command` says. A port that was taken meanwhile is given up for another.
-    fn start(command: impl Fn(u16, &Path) -> Command) -> Self {
+    pub(crate) fn start(command: impl Fn(u16, &Path) -> Command) -> Self {
         let started = (0..5).find_map(|_| Self::try_start(free_port(), &command));
         started.expect("a server starts")
     }

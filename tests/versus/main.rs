@@ -6,6 +6,7 @@
 //! - `front`: the same scripts, and more, through corral as a front
 //! - `near`: what operators see of a front's near cache
 //! - `own`: what a front answers itself, and who its clients are
+//! - `sentinel`: a front whose upstream moves
 //! - `start`: flags, files, exit codes and the admin port
 #![expect(
     clippy::print_stdout,
@@ -23,6 +24,7 @@ mod near;
 mod own;
 mod random;
 mod script;
+mod sentinel;
 #[path = "../support/servers.rs"]
 mod servers;
 mod start;

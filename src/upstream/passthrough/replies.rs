@@ -263,7 +263,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             };
             return self.end(how);
         }
-        let happened = format!("{} {loss}", self.upstream.url.endpoint);
+        let happened = format!("{} {loss}", self.upstream.shown());
         self.answer_errors(written_off.errors, &happened);
         if written_off.quit {
             self.replies.extend(b"+OK\r\n");

@@ -282,7 +282,7 @@ impl<W: Waiter> Link<W> {
                     self.set_armed(None);
                     coherence.lose(self.slot);
                     count(&upstream.counters.connections_lost, 1);
-                    self.lose_all(upstream, &format!("{} {lost}", upstream.url.endpoint));
+                    self.lose_all(upstream, &format!("{} {lost}", upstream.shown()));
                 }
                 Err(error) => {
                     self.shown.become_state(LOST);
@@ -293,7 +293,11 @@ impl<W: Waiter> Link<W> {
                         why: Rc::from(why.as_str()),
                     });
                     self.lose_all(upstream, &why);
-                    tokio::time::sleep_until(until).await;
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => {}
+                        () = upstream.found_after(&error) => backoff = Backoff::default(),
+                    }
+                    self.queue.borrow_mut().refused = None;
                 }
             }
         }
@@ -463,7 +467,7 @@ impl<'a, W: Waiter> Live<'a, W> {
         })
         .await;
         if let Some(Waiting::Client(waiter)) = self.present.take() {
-            waiter.lose(&format!("{} {lost}", self.upstream.url.endpoint));
+            waiter.lose(&format!("{} {lost}", self.upstream.shown()));
         }
         lost
     }

@@ -208,7 +208,14 @@ impl Tracker {
                         backoff = Backoff::default();
                     }
                 }
-                Err(error) => self.note_failure(&error),
+                Err(error) => {
+                    self.note_failure(&error);
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => {}
+                        () = upstream.found_after(&error) => backoff = Backoff::default(),
+                    }
+                    continue;
+                }
             }
             tokio::time::sleep(backoff.next()).await;
         }
@@ -223,7 +230,7 @@ impl Tracker {
         match why {
             Why::NextRung => {}
             Why::Lost(why) => tracing::warn!(
-                upstream = %upstream.url.endpoint,
+                upstream = upstream.shown(),
                 why,
                 "lost the tracking connection: nothing is served from memory until it is back"
             ),
@@ -346,7 +353,7 @@ impl Live<'_> {
             let silent = now.duration_since(sent);
             if silent > self.bound && !self.tracker.silent.swap(true, Ordering::AcqRel) {
                 tracing::warn!(
-                    upstream = %self.upstream.url.endpoint,
+                    upstream = self.upstream.shown(),
                     bound = ?self.bound,
                     "the tracking connection is silent: nothing is served from memory"
                 );
@@ -489,7 +496,7 @@ impl Live<'_> {
             tracing::info!(rung = rung.name(), "the tracking connection is back");
         } else {
             tracing::info!(
-                upstream = %self.upstream.url.endpoint,
+                upstream = self.upstream.shown(),
                 rung = rung.name(),
                 "upstream tells what changes"
             );
