@@ -145,6 +145,36 @@ impl Client {
     }
 }
 
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let since = clock::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The value of a key, which must be one.
+#[track_caller]
+pub(crate) fn value(client: &mut Client, key: &str) -> String {
+    let reply = client.say(&format!("GET {key}"));
+    assert!(reply.starts_with('$'), "{reply}");
+    String::from_utf8_lossy(text(reply.as_bytes())).into_owned()
+}
+
+/// How often a server, of which this is a client, ran GET.
+pub(crate) fn reads(client: &mut Client) -> u64 {
+    let stats = client.say("INFO commandstats");
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_get:calls="));
+    line.map_or(0, |line| {
+        let calls = line.split(',').next().expect("a part");
+        calls.parse().expect("a number")
+    })
+}
+
 /// A command for people.
 pub(crate) struct Shown<'a, T>(pub(crate) &'a [T]);
 

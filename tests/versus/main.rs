@@ -8,6 +8,7 @@
 //! - `own`: what a front answers itself, and who its clients are
 //! - `sentinel`: a front whose upstream moves
 //! - `start`: flags, files, exit codes and the admin port
+//! - `upstream`: the ways to reach an upstream, with the near cache
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -28,3 +29,4 @@ mod sentinel;
 #[path = "../support/servers.rs"]
 mod servers;
 mod start;
+mod upstream;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{Client, Missing, PATIENCE, Server, elements, text};
+use super::common::{Client, Missing, PATIENCE, Server, elements, reads, text, until, value};
 
 /// A master, its replica, and the Sentinel that watches over them.
 struct Group {
@@ -62,35 +62,6 @@ impl Group {
     fn front(&self, near_cache: &str) -> Server {
         Server::corral(&["--upstream", &self.url(), "--near-cache", near_cache])
     }
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = clock::now();
-    while !is_so() {
-        assert!(since.elapsed() < PATIENCE, "still not so: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The value of a key, which must be one.
-#[track_caller]
-fn value(client: &mut Client, key: &str) -> String {
-    let reply = client.say(&format!("GET {key}"));
-    assert!(reply.starts_with('$'), "{reply}");
-    String::from_utf8_lossy(text(reply.as_bytes())).into_owned()
-}
-
-/// How often the server ran GET.
-fn reads(server: &Server) -> u64 {
-    let stats = server.connect().say("INFO commandstats");
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_get:calls="));
-    line.map_or(0, |line| {
-        let calls = line.split(',').next().expect("a part");
-        calls.parse().expect("a number")
-    })
 }
 
 /// The port of the server that answers a client in the end.
@@ -241,9 +212,9 @@ fn a_failover_that_is_asked_for_moves_the_front() {
         if near_cache == "yes" {
             let mut reader = front.connect();
             until("it is tracked again", || {
-                let before = reads(&group.replica);
+                let before = reads(&mut direct[1]);
                 (0..50).for_each(|_| assert_eq!(value(&mut reader, "k"), "new"));
-                reads(&group.replica) < before + 50
+                reads(&mut direct[1]) < before + 50
             });
         }
     }
@@ -290,7 +261,8 @@ fn sentinels_and_the_master_each_have_their_own_password() {
     let front = Server::corral(&["--upstream", &url("wrong")]);
     let reply = front.connect().say("GET k");
     let told = format!(
-        "-ERR upstream 'mymaster' has no master now: Sentinel 127.0.0.1:{at} rejected AUTH: WRONGPASS"
+        "-ERR upstream 'mymaster' has no master now: \
+         Sentinel 127.0.0.1:{at} rejected AUTH: WRONGPASS"
     );
     assert!(reply.starts_with(&told), "{reply}");
 }
