@@ -154,6 +154,8 @@ pub enum UrlError {
         /// The scheme found.
         found: String,
     },
+    /// Redis Cluster.
+    Cluster,
     /// The parts do not fit together.
     Malformed(url::ParseError),
     /// No host where one is needed.
@@ -203,6 +205,10 @@ impl fmt::Display for UrlError {
                 "'{found}' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: \
                  an upstream is written redis://host:port, or unix:/path"
             ),
+            Self::Cluster => formatter.write_str(
+                "a Redis Cluster is not supported as an upstream: \
+                 name one server (redis://host:port), or the Sentinels of a master",
+            ),
             Self::Malformed(error) => write!(
                 formatter,
                 "{error} (what is special in a user or password must be percent-encoded)"
@@ -247,6 +253,7 @@ impl FromStr for UpstreamUrl {
             match scheme.to_ascii_lowercase().as_str() {
                 "redis+sentinel" => return hosts::sentinel(rest, false),
                 "rediss+sentinel" => return hosts::sentinel(rest, true),
+                "redis+cluster" | "rediss+cluster" => return Err(UrlError::Cluster),
                 _ => {}
             }
         }
@@ -458,6 +465,10 @@ mod tests {
             (
                 "http://h",
                 "'http' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: ",
+            ),
+            (
+                "redis+cluster://a:1,b:2",
+                "a Redis Cluster is not supported as an upstream: ",
             ),
             ("redis:h", "the host is missing"),
             ("redis://", "the host is missing"),
