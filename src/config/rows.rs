@@ -198,7 +198,7 @@ declare_settings! {
 
         /// Whether reads are answered from memory where they can be. Without, everything passes
         /// through.
-        "near-cache" => near_cache: bool = true, yes_no().immutable().essential();
+        "near-cache" => near_cache: bool = true, yes_no().immutable();
 
         /// Which keys copies are kept of: globs with spaces between.
         "near-keys" => near_keys: String = "*".to_owned(), of(Kind::Text);
