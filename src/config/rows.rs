@@ -188,7 +188,9 @@ declare_settings! {
     Front {
         /// The server to be in front of, such as `redis://10.0.0.5:6379`, `rediss://` for TLS,
         /// `unix:/path`, or the master that Sentinels name:
-        /// `redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/mymaster`. Empty is standalone.
+        /// `redis+sentinel://10.0.0.5:26379,10.0.0.6:26379/mymaster`, or a Redis Cluster of which
+        /// some nodes are named: `redis+cluster://10.0.0.5:6379,10.0.0.6:6379`. Empty is
+        /// standalone.
         "upstream" => upstream: String = String::new(),
             of(Kind::Text).immutable().sensitive().essential();
 

@@ -30,6 +30,7 @@ mod passing;
 mod pool;
 mod reads;
 mod report;
+mod route;
 mod selection;
 mod session;
 mod waiting;
@@ -55,6 +56,7 @@ use crate::upstream::shared::{Coherence, Rung, Shown, Slot, Tracker};
 pub use client::serve;
 pub use passing::pass_through;
 pub use pool::Pool;
+pub use route::Table;
 use selection::Selection;
 
 /// Who waits for a flight: a place in some client's replies.

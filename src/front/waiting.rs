@@ -133,7 +133,11 @@ impl Waiter for Waiting {
             Self::Ttl(reading, digits) => {
                 digits.take(bytes);
                 if ended.is_some() {
-                    reading.finish(ttl_of(digits.bytes()));
+                    let is_cluster = reading.pool.front.upstream.is_cluster();
+                    let ttl = ttl_of(digits.bytes());
+                    // While its slot is on its way, its next master gets it unseen.
+                    let is_on_its_way = is_cluster && ttl == Ttl::Absent;
+                    reading.finish(if is_on_its_way { Ttl::Unknown } else { ttl });
                 }
             }
         }

@@ -109,6 +109,9 @@ impl Server {
             .enable_all()
             .build()?;
         let config = self.instance.config();
+        if let Some(upstream) = &self.instance.upstream {
+            upstream.route_by(Arc::new(front::Table));
+        }
         let mut coherence: Option<Weak<dyn Coherence>> = None;
         let mut fronts: Vec<Option<FrontThread>> = match &self.instance.upstream {
             Some(upstream) if config.near_cache => {

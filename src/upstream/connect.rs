@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::probe::Probe;
-use super::topology::Place;
+use super::topology::{self, Place, Purpose};
 use super::url::{Credentials, Endpoint, UpstreamUrl};
 use crate::resp::frame::{FrameScanner, Kind};
 
@@ -193,7 +193,7 @@ impl Upstream {
     #[must_use]
     pub fn new(url: UpstreamUrl, tls: Option<Tls>, timeout: Duration) -> Self {
         Self {
-            place: Place::new(&url.servers),
+            place: Place::new(&url, tls.as_ref()),
             url,
             tls,
             timeout_ms: AtomicU64::new(millis(timeout)),
@@ -237,12 +237,39 @@ impl Upstream {
         connected
     }
 
+    /// The same for the connection over which changes are told.
+    pub(super) async fn connect_tracker(
+        &self,
+        openings: &[Opening],
+    ) -> Result<Box<dyn Connection>, ConnectError> {
+        let connected = self.connect_for(Purpose::Tracking, openings).await;
+        let counter = match connected {
+            Ok(_) => &self.counters.connections,
+            Err(_) => &self.counters.connect_failures,
+        };
+        count(counter, 1);
+        connected
+    }
+
     /// The same for a connection that serves no client.
     pub(super) async fn connect_uncounted(
         &self,
         openings: &[Opening],
     ) -> Result<Box<dyn Connection>, ConnectError> {
+        self.connect_for(Purpose::Requests, openings).await
+    }
+
+    async fn connect_for(
+        &self,
+        purpose: Purpose,
+        openings: &[Opening],
+    ) -> Result<Box<dyn Connection>, ConnectError> {
         let opened = tokio::time::timeout(self.timeout(), async {
+            if let Place::Cluster(cluster) = &self.place {
+                let mut many = topology::connect_all(cluster, purpose, self.timeout()).await?;
+                introduce(&mut many, openings).await?;
+                return Ok(many);
+            }
             let current = self.place.current().await?;
             let mut own = self.openings();
             own.extend_from_slice(openings);
@@ -277,7 +304,7 @@ impl Upstream {
         endpoint: &Endpoint,
         openings: &[Opening],
     ) -> Result<Box<dyn Connection>, Cause> {
-        let mut connection = self.open(endpoint).await?;
+        let mut connection = open(endpoint, self.url.tls, self.tls.as_ref()).await?;
         introduce(&mut connection, openings).await?;
         Ok(connection)
     }
@@ -294,7 +321,18 @@ impl Upstream {
     /// Whether it may be another server some day.
     #[must_use]
     pub fn may_move(&self) -> bool {
-        matches!(self.place, Place::Watched(_))
+        !matches!(self.place, Place::Fixed(_))
+    }
+
+    /// Whether it is a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
+    }
+
+    /// Who knows where in a cluster requests go; to be told before anybody connects.
+    pub fn route_by(&self, router: Arc<dyn topology::Router>) {
+        self.place.route_by(router);
     }
 
     /// The address where it is now, or its name where it has none.
@@ -307,35 +345,6 @@ impl Upstream {
     /// to how it began.
     pub(super) fn has_openings(&self) -> bool {
         self.url.credentials.is_some() || self.url.database != 0
-    }
-
-    async fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Connection>, Cause> {
-        let (host, port) = match endpoint {
-            Endpoint::Unix(path) => {
-                let unix = UnixStream::connect(path).await.map_err(Cause::from)?;
-                return Ok(Box::new(unix));
-            }
-            Endpoint::Tcp { host, port } => (host.as_str(), *port),
-        };
-        let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(Cause::Unresolved)?
-            .collect();
-        let tcp = TcpStream::connect(&addresses[..])
-            .await
-            .map_err(Cause::from)?;
-        tcp.set_nodelay(true).map_err(Cause::from)?;
-        if !self.url.tls {
-            return Ok(Box::new(tcp));
-        }
-        let tls = self.tls.as_ref().ok_or(Cause::TlsNotConfigured)?;
-        let name = match &tls.name {
-            Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_owned()).map_err(|_| Cause::TlsNotConfigured)?,
-        };
-        let connector = TlsConnector::from(Arc::clone(&tls.config));
-        let stream = connector.connect(name, tcp).await.map_err(Cause::Tls)?;
-        Ok(Box::new(stream))
     }
 
     /// What the URL asks to be said first.
@@ -369,8 +378,42 @@ impl From<io::Error> for Cause {
     }
 }
 
+/// Opens a connection to a server.
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    wants_tls: bool,
+    tls: Option<&Tls>,
+) -> Result<Box<dyn Connection>, Cause> {
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => {
+            let unix = UnixStream::connect(path).await.map_err(Cause::from)?;
+            return Ok(Box::new(unix));
+        }
+        Endpoint::Tcp { host, port } => (host.as_str(), *port),
+    };
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(Cause::Unresolved)?
+        .collect();
+    let tcp = TcpStream::connect(&addresses[..])
+        .await
+        .map_err(Cause::from)?;
+    tcp.set_nodelay(true).map_err(Cause::from)?;
+    if !wants_tls {
+        return Ok(Box::new(tcp));
+    }
+    let tls = tls.ok_or(Cause::TlsNotConfigured)?;
+    let name = match &tls.name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(host.to_owned()).map_err(|_| Cause::TlsNotConfigured)?,
+    };
+    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let stream = connector.connect(name, tcp).await.map_err(Cause::Tls)?;
+    Ok(Box::new(stream))
+}
+
 /// Sends all openings at once and reads their replies, none of which may be an error.
-async fn introduce(
+pub(super) async fn introduce(
     connection: &mut Box<dyn Connection>,
     openings: &[Opening],
 ) -> Result<(), Cause> {

@@ -8,6 +8,9 @@
 //! `rediss+sentinel://…` for TLS with it and with them. As whom to speak to the Sentinels
 //! themselves is said by `?sentinel_user=` and `?sentinel_password=`.
 //!
+//! A cluster, of which some nodes are named: `redis+cluster://…host[:port],…[/0]`, and with
+//! TLS `rediss+cluster://…`.
+//!
 //! Neither `Display` nor `Debug` ever shows the password, and no error quotes the URL.
 
 use std::ffi::OsString;
@@ -46,6 +49,8 @@ pub enum Servers {
     One(Endpoint),
     /// The master that Sentinels name.
     Sentinel(Sentinels),
+    /// The cluster that these nodes are of.
+    Cluster(Vec<Endpoint>),
 }
 
 /// Who knows where a master is.
@@ -60,7 +65,7 @@ pub struct Sentinels {
 }
 
 /// Where an upstream listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A host name or an IP address (an IPv6 one without brackets), and a port.
     Tcp {
@@ -119,6 +124,8 @@ impl fmt::Display for UpstreamUrl {
             (Servers::One(Endpoint::Tcp { .. }), false) => "redis://",
             (Servers::Sentinel(_), true) => "rediss+sentinel://",
             (Servers::Sentinel(_), false) => "redis+sentinel://",
+            (Servers::Cluster(_), true) => "rediss+cluster://",
+            (Servers::Cluster(_), false) => "redis+cluster://",
         })?;
         if let Some(credentials) = &self.credentials {
             let user = credentials.user.as_deref().map(<[u8]>::escape_ascii);
@@ -127,21 +134,27 @@ impl fmt::Display for UpstreamUrl {
         match &self.servers {
             Servers::One(endpoint) => endpoint.fmt(formatter)?,
             Servers::Sentinel(sentinels) => {
-                for (at, address) in sentinels.addresses.iter().enumerate() {
-                    let comma = if at == 0 { "" } else { "," };
-                    write!(formatter, "{comma}{address}")?;
-                }
+                write_hosts(formatter, &sentinels.addresses)?;
                 write!(formatter, "/{}", sentinels.master)?;
             }
+            Servers::Cluster(nodes) => write_hosts(formatter, nodes)?,
         }
         match (&self.servers, self.database) {
             (_, 0) => Ok(()),
             (Servers::One(Endpoint::Unix(_)), database) => write!(formatter, "?db={database}"),
-            (Servers::One(_) | Servers::Sentinel(_), database) => {
+            (Servers::One(_) | Servers::Sentinel(_) | Servers::Cluster(_), database) => {
                 write!(formatter, "/{database}")
             }
         }
     }
+}
+
+fn write_hosts(formatter: &mut fmt::Formatter<'_>, hosts: &[Endpoint]) -> fmt::Result {
+    for (at, host) in hosts.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        write!(formatter, "{comma}{host}")?;
+    }
+    Ok(())
 }
 
 /// Why a text is no URL of an upstream.
@@ -154,8 +167,8 @@ pub enum UrlError {
         /// The scheme found.
         found: String,
     },
-    /// Redis Cluster.
-    Cluster,
+    /// A cluster has one database.
+    ClusterDatabase,
     /// The parts do not fit together.
     Malformed(url::ParseError),
     /// No host where one is needed.
@@ -202,13 +215,11 @@ impl fmt::Display for UrlError {
             }
             Self::UnknownScheme { found } => write!(
                 formatter,
-                "'{found}' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: \
+                "'{found}' is not redis, unix, redis+sentinel or redis+cluster, \
+                 or one of these with rediss: \
                  an upstream is written redis://host:port, or unix:/path"
             ),
-            Self::Cluster => formatter.write_str(
-                "a Redis Cluster is not supported as an upstream: \
-                 name one server (redis://host:port), or the Sentinels of a master",
-            ),
+            Self::ClusterDatabase => formatter.write_str("a cluster has database 0 only"),
             Self::Malformed(error) => write!(
                 formatter,
                 "{error} (what is special in a user or password must be percent-encoded)"
@@ -253,7 +264,8 @@ impl FromStr for UpstreamUrl {
             match scheme.to_ascii_lowercase().as_str() {
                 "redis+sentinel" => return hosts::sentinel(rest, false),
                 "rediss+sentinel" => return hosts::sentinel(rest, true),
-                "redis+cluster" | "rediss+cluster" => return Err(UrlError::Cluster),
+                "redis+cluster" => return hosts::cluster(rest, false),
+                "rediss+cluster" => return hosts::cluster(rest, true),
                 _ => {}
             }
         }
@@ -460,15 +472,11 @@ mod tests {
             ),
             (
                 "localhost:6379",
-                "'localhost' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: ",
+                "'localhost' is not redis, unix, redis+sentinel or redis+cluster, or",
             ),
             (
                 "http://h",
-                "'http' is not redis, rediss, unix, redis+sentinel or rediss+sentinel: ",
-            ),
-            (
-                "redis+cluster://a:1,b:2",
-                "a Redis Cluster is not supported as an upstream: ",
+                "'http' is not redis, unix, redis+sentinel or redis+cluster, or",
             ),
             ("redis:h", "the host is missing"),
             ("redis://", "the host is missing"),

@@ -1,6 +1,7 @@
 //! corral from outside, beside a real `redis-server`: what is right is what Redis replies.
 //!
 //! - `alike`: scripts of commands, on both servers (see `script` for their form)
+//! - `cluster`: a front of a Redis Cluster
 //! - `random`: thousands of commands drawn at random, on both servers
 //! - `memory`: values and bounds while memory is full
 //! - `front`: the same scripts, and more, through corral as a front
@@ -17,6 +18,7 @@
 )]
 
 mod alike;
+mod cluster;
 mod common;
 mod draw;
 mod front;

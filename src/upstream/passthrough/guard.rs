@@ -56,7 +56,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     pub(super) fn leave(&mut self, visit: &mut Visit) {
         visit.requests = std::mem::take(&mut self.requests);
         visit.session = std::mem::take(&mut self.session);
-        if let Link::Open(open) = std::mem::replace(&mut self.link, Link::Closed) {
+        // What became a plain connection to one master of a cluster stays that.
+        if let Link::Open(open) = std::mem::replace(&mut self.link, Link::Closed)
+            && !self.upstream.is_cluster()
+        {
             visit.kept = Some((open, visit.session.openings()));
         }
     }

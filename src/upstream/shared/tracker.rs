@@ -182,7 +182,7 @@ impl Tracker {
                 return;
             }
             let hello = Opening::new("HELLO", &[b"HELLO", b"3"]);
-            match upstream.connect_as(std::slice::from_ref(&hello)).await {
+            match upstream.connect_tracker(std::slice::from_ref(&hello)).await {
                 Ok(connection) => {
                     self.locked_out.store(false, Ordering::Relaxed);
                     let generation = coherence.generation(TRACKER);

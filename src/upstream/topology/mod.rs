@@ -11,19 +11,31 @@
 //!   is connected to the new one, and all connections to the old one end (`tether.rs`).
 
 mod ask;
+mod cluster;
+mod many;
+mod route;
 mod sentinel;
+mod slots;
 mod tether;
+
+pub use route::{Join, Route, Router};
+pub use slots::{SLOTS, slot_of};
+
+pub(super) use many::Purpose;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Cause, Connection, Upstream};
+use super::connect::{Cause, Connection, Tls, Upstream};
 use super::shared::{Coherence, TRACKER};
-use super::url::{Endpoint, Servers};
+use super::url::{Endpoint, Servers, UpstreamUrl};
+use cluster::Cluster;
+use many::Many;
 
 /// Where the upstream is.
 #[derive(Debug)]
@@ -32,6 +44,8 @@ pub(super) enum Place {
     Fixed(Endpoint),
     /// Where a watcher says.
     Watched(Arc<Watched>),
+    /// At many places.
+    Cluster(Arc<Cluster>),
 }
 
 /// What is known of an upstream that may move.
@@ -67,8 +81,9 @@ pub(super) struct Current {
 }
 
 impl Place {
-    pub(super) fn new(servers: &Servers) -> Self {
-        match servers {
+    pub(super) fn new(url: &UpstreamUrl, tls: Option<&Tls>) -> Self {
+        match &url.servers {
+            Servers::Cluster(seeds) => Self::Cluster(Arc::new(Cluster::new(url, seeds, tls))),
             Servers::One(endpoint) => Self::Fixed(endpoint.clone()),
             Servers::Sentinel(sentinels) => Self::Watched(Arc::new(Watched {
                 name: format!("'{}'", sentinels.master),
@@ -89,6 +104,7 @@ impl Place {
         match self {
             Self::Fixed(endpoint) => endpoint.to_string(),
             Self::Watched(watched) => watched.name.clone(),
+            Self::Cluster(cluster) => cluster.name(),
         }
     }
 
@@ -100,6 +116,7 @@ impl Place {
                 Some(current) => current.endpoint.to_string(),
                 None => watched.name.clone(),
             },
+            Self::Cluster(cluster) => cluster.name(),
         }
     }
 
@@ -113,6 +130,7 @@ impl Place {
                 });
             }
             Self::Watched(watched) => watched,
+            Self::Cluster(_) => return Err(Cause::NoMaster("it is a cluster".to_owned())),
         };
         let mut state = watched.state.subscribe();
         let asked = state.borrow().asked;
@@ -129,17 +147,30 @@ impl Place {
 
     /// Ends when there is a server to connect to.
     pub(super) async fn found(&self) {
-        if let Self::Watched(watched) = self {
-            let mut state = watched.state.subscribe();
-            // Not dropped while it is borrowed.
-            let _ = state.wait_for(State::is_settled).await;
+        match self {
+            Self::Fixed(_) => {}
+            Self::Watched(watched) => {
+                let mut state = watched.state.subscribe();
+                // Not dropped while it is borrowed.
+                let _ = state.wait_for(State::is_settled).await;
+            }
+            Self::Cluster(cluster) => cluster.found().await,
+        }
+    }
+
+    /// Tells a cluster who knows where requests go.
+    pub(super) fn route_by(&self, router: Arc<dyn Router>) {
+        if let Self::Cluster(cluster) = self {
+            let _ = cluster.router.set(router);
         }
     }
 
     /// There is a reason to doubt that the upstream is still where it was.
     pub(super) fn suspect(&self) {
-        if let Self::Watched(watched) = self {
-            watched.suspect();
+        match self {
+            Self::Fixed(_) => {}
+            Self::Watched(watched) => watched.suspect(),
+            Self::Cluster(cluster) => cluster.suspect(),
         }
     }
 }
@@ -239,12 +270,29 @@ impl Current {
 /// Keeps looking where the upstream is, for as long as it is polled; at once over if it cannot
 /// move. `coherence`: who voids what was read when it moves.
 pub async fn watch(upstream: Arc<Upstream>, coherence: Option<Weak<dyn Coherence>>) {
-    if let (Place::Watched(watched), Servers::Sentinel(sentinels)) =
-        (&upstream.place, &upstream.url.servers)
-    {
-        *watched.coherence.lock() = coherence;
-        sentinel::watch(&upstream, watched, sentinels).await;
+    match (&upstream.place, &upstream.url.servers) {
+        (Place::Watched(watched), Servers::Sentinel(sentinels)) => {
+            *watched.coherence.lock() = coherence;
+            sentinel::watch(&upstream, watched, sentinels).await;
+        }
+        (Place::Cluster(cluster), _) => {
+            *cluster.coherence.lock() = coherence;
+            cluster.watch(&upstream).await;
+        }
+        _ => {}
     }
+}
+
+/// A connection to all of a cluster.
+pub(super) async fn connect_all(
+    cluster: &Arc<Cluster>,
+    purpose: Purpose,
+    timeout: Duration,
+) -> Result<Box<dyn Connection>, Cause> {
+    cluster.ready().await?;
+    let many = Many::new(cluster, purpose, timeout);
+    let many = many.ok_or_else(|| Cause::NoMaster("nobody routes requests".to_owned()))?;
+    Ok(Box::new(many))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Credentials, Endpoint, Sentinels, Servers, UpstreamUrl, UrlError, database, decoded_text,
+    Credentials, DEFAULT_PORT, Endpoint, Sentinels, Servers, UpstreamUrl, UrlError, database,
+    decoded_text,
 };
 
 /// The port of a Sentinel where none is given.
@@ -74,6 +75,35 @@ pub(super) fn sentinel(rest: &str, tls: bool) -> Result<UpstreamUrl, UrlError> {
         tls,
         credentials: parts.user_info.map(credentials).transpose()?.flatten(),
         database: in_path.or(in_query).unwrap_or(0),
+    })
+}
+
+/// A URL whose scheme ends in `+cluster`.
+pub(super) fn cluster(rest: &str, tls: bool) -> Result<UpstreamUrl, UrlError> {
+    let parts = parts(rest)?;
+    let nodes = hosts(parts.hosts, DEFAULT_PORT)?;
+    let in_path = parts.path.trim_matches('/');
+    let in_path = (!in_path.is_empty()).then_some(in_path);
+    let mut databases: Vec<&str> = in_path.into_iter().collect();
+    for (name, value) in parameters(parts.query) {
+        if name != "db" {
+            return Err(UrlError::UnknownParameter {
+                name: decoded_text(name),
+                known: "db is",
+            });
+        }
+        databases.push(value);
+    }
+    for digits in databases {
+        if database(digits)? != 0 {
+            return Err(UrlError::ClusterDatabase);
+        }
+    }
+    Ok(UpstreamUrl {
+        servers: Servers::Cluster(nodes),
+        tls,
+        credentials: parts.user_info.map(credentials).transpose()?.flatten(),
+        database: 0,
     })
 }
 
@@ -185,6 +215,8 @@ mod tests {
                 "redis+sentinel://:***@a:26379/my m/2",
             ),
             ("redis+sentinel://a/m/", "redis+sentinel://a:26379/m"),
+            ("redis+cluster://a,b:1/0", "redis+cluster://a:6379,b:1"),
+            ("rediss+cluster://:secret@a", "rediss+cluster://:***@a:6379"),
         ] {
             let url = parsed(text);
             assert_eq!(url.to_string(), printed, "{text}");
@@ -238,6 +270,9 @@ mod tests {
                 "redis+sentinel://a/m?quorum=1",
                 "'quorum' is not a parameter: only db, sentinel_user and sentinel_password are",
             ),
+            ("redis+cluster://a/1", "a cluster has database 0 only"),
+            ("redis+cluster://a?db=2", "a cluster has database 0 only"),
+            ("redis+cluster://a/x", "the database 'x' is not a number"),
             ("redis+sentinel://a/m#1", "a '#' must be written %23"),
         ] {
             let error = text.parse::<UpstreamUrl>().unwrap_err().to_string();

@@ -1,0 +1,421 @@
+//! A front of a Redis Cluster: its clients see one plain Redis.
+
+use std::time::Duration;
+
+use corral::clock;
+use corral::upstream::topology::slot_of;
+
+use super::common::{Client, Server, elements, free_port, reads, request, text, until, value};
+
+/// Three masters with a third of the slots each, and replicas of the first one.
+struct Cluster {
+    masters: Vec<Server>,
+    replicas: Vec<Server>,
+}
+
+fn node() -> (Server, u16) {
+    let bus = free_port();
+    let port = bus.to_string();
+    let args = [
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        &port,
+        "--cluster-node-timeout",
+        "1000",
+        "--repl-diskless-sync-delay",
+        "0",
+    ];
+    (Server::redis(&args), bus)
+}
+
+impl Cluster {
+    fn start(replicas: usize) -> Self {
+        let mut nodes: Vec<(Server, u16)> = (0..3 + replicas).map(|_| node()).collect();
+        let mut first = nodes[0].0.connect();
+        for (server, bus) in &nodes[1..] {
+            let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", server.port);
+            assert_eq!(first.say(&meet), "+OK\r\n");
+        }
+        for (at, range) in ["0 5460", "5461 10922", "10923 16383"].iter().enumerate() {
+            let words = format!("CLUSTER ADDSLOTSRANGE {range}");
+            assert_eq!(nodes[at].0.connect().say(&words), "+OK\r\n");
+        }
+        until("all nodes agree", || {
+            nodes.iter().all(|(server, _)| {
+                let mut client = server.connect();
+                let shards = client.say("CLUSTER SLOTS");
+                let is_ok = client.say("CLUSTER INFO").contains("cluster_state:ok");
+                is_ok && shards.starts_with("*3\r\n")
+            })
+        });
+        let replicas = nodes.split_off(3);
+        let replicas: Vec<Server> = replicas.into_iter().map(|(server, _)| server).collect();
+        let masters: Vec<Server> = nodes.into_iter().map(|(server, _)| server).collect();
+        let id = id_of(&masters[0]);
+        for replica in &replicas {
+            let mut client = replica.connect();
+            until("it knows its master", || {
+                client.say(&format!("CLUSTER REPLICATE {id}")) == "+OK\r\n"
+            });
+            until("it has what its master has", || {
+                client
+                    .say("INFO replication")
+                    .contains("master_link_status:up")
+            });
+        }
+        Self { masters, replicas }
+    }
+
+    fn front(&self, near_cache: &str) -> Server {
+        // The first one is nobody.
+        let url = format!(
+            "redis+cluster://127.0.0.1:1,127.0.0.1:{}",
+            self.masters[1].port
+        );
+        Server::corral(&["--upstream", &url, "--near-cache", near_cache])
+    }
+
+    fn owner(&self, slot: u16) -> usize {
+        usize::from(slot > 5460) + usize::from(slot > 10922)
+    }
+
+    fn reads(&self) -> u64 {
+        let servers = self.masters.iter();
+        servers.map(|server| reads(&mut server.connect())).sum()
+    }
+}
+
+fn id_of(server: &Server) -> String {
+    let id = server.connect().say("CLUSTER MYID");
+    String::from_utf8_lossy(text(id.as_bytes())).into_owned()
+}
+
+#[test]
+fn keys_of_all_slots_are_read_and_written_and_kept() {
+    let cluster = Cluster::start(0);
+    for near_cache in ["yes", "no"] {
+        let front = cluster.front(near_cache);
+        let mut clients = [front.connect(), front.connect()];
+        assert!(clients[1].say("HELLO 3").starts_with('%'));
+        for at in 0..3000 {
+            let (key, value) = (format!("key:{at}"), format!("{near_cache}{at}"));
+            assert_eq!(
+                clients[at % 2].say(&format!("SET {key} {value}")),
+                "+OK\r\n"
+            );
+        }
+        for at in 0..3000 {
+            let key = format!("key:{at}");
+            assert_eq!(
+                value(&mut clients[at % 2], &key),
+                format!("{near_cache}{at}")
+            );
+            let owner = &cluster.masters[cluster.owner(slot_of(key.as_bytes()))];
+            if at % 100 == 0 {
+                assert_eq!(
+                    value(&mut owner.connect(), &key),
+                    format!("{near_cache}{at}")
+                );
+            }
+        }
+        assert_eq!(clients[0].number("DBSIZE"), 3000);
+        let long = "v".repeat(3 << 20);
+        assert_eq!(clients[0].say(&format!("SET key:0 {long}")), "+OK\r\n");
+        assert!(value(&mut clients[1], "key:0") == long);
+        let reply = clients[0].say(&format!("SET key:0 {near_cache}0"));
+        assert_eq!(reply, "+OK\r\n");
+        if near_cache == "no" {
+            continue;
+        }
+        let before = cluster.reads();
+        for at in 0..3000 {
+            assert_eq!(
+                value(&mut clients[at % 2], &format!("key:{at}")),
+                format!("yes{at}")
+            );
+        }
+        let asked = cluster.reads() - before;
+        assert!(asked < 100, "{asked} of 3000 were not answered from memory");
+        for at in (0..3000).step_by(97) {
+            let key = format!("key:{at}");
+            let owner = &cluster.masters[cluster.owner(slot_of(key.as_bytes()))];
+            assert_eq!(owner.connect().say(&format!("SET {key} other")), "+OK\r\n");
+            until("the change is told", || {
+                value(&mut clients[at % 2], &key) == "other"
+            });
+        }
+    }
+}
+
+/// One after the other.
+const REPLIES: &[(&str, &str)] = &[
+    ("FLUSHALL", "+OK\r\n"),
+    ("MSET a 1 b 2 c 3 d 4", "+OK\r\n"),
+    (
+        "MGET a b nope d c",
+        "*5\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n$1\r\n4\r\n$1\r\n3\r\n",
+    ),
+    ("LPUSH l x", ":1\r\n"),
+    ("MGET l a", "*2\r\n$-1\r\n$1\r\n1\r\n"),
+    ("EXISTS a b c nope a", ":4\r\n"),
+    ("TOUCH a b nope", ":2\r\n"),
+    ("DBSIZE", ":5\r\n"),
+    ("UNLINK a l", ":2\r\n"),
+    ("DEL b nope c", ":2\r\n"),
+    ("KEYS *", "*1\r\n$1\r\nd\r\n"),
+    ("RANDOMKEY", "$1\r\nd\r\n"),
+    (
+        "MSET a 1 b",
+        "-ERR wrong number of arguments for 'mset' command\r\n",
+    ),
+    (
+        "RENAME a b",
+        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+    ),
+    (
+        "MSETNX a 1 b 2",
+        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+    ),
+    ("MSETNX {t}a 1 {t}b 2", ":1\r\n"),
+    ("RENAME {t}a {t}c", "+OK\r\n"),
+    (
+        "CLUSTER INFO",
+        "-ERR This instance has cluster support disabled\r\n",
+    ),
+    (
+        "READONLY",
+        "-ERR This instance has cluster support disabled\r\n",
+    ),
+    ("SELECT 0", "+OK\r\n"),
+    ("SELECT 1", "-ERR SELECT is not allowed in cluster mode\r\n"),
+    ("GET d", "$1\r\n4\r\n"),
+    ("MULTI", "+OK\r\n"),
+    ("SET {t}x 1", "+QUEUED\r\n"),
+    ("INCR {t}x", "+QUEUED\r\n"),
+    ("EXEC", "*2\r\n+OK\r\n:2\r\n"),
+    ("MULTI", "+OK\r\n"),
+    ("SET {t}x 5", "+QUEUED\r\n"),
+    (
+        "SET d 5",
+        "-CROSSSLOT Keys in request don't hash to the same slot\r\n",
+    ),
+    (
+        "EXEC",
+        "-EXECABORT Transaction discarded because of previous errors.\r\n",
+    ),
+    ("GET {t}x", "$1\r\n2\r\n"),
+    ("MULTI", "+OK\r\n"),
+    ("EXEC", "*0\r\n"),
+    ("EXEC", "-ERR EXEC without MULTI\r\n"),
+    ("WATCH d", "+OK\r\n"),
+    ("SET d 6", "+OK\r\n"),
+    ("MULTI", "+OK\r\n"),
+    ("GET d", "+QUEUED\r\n"),
+    ("EXEC", "*-1\r\n"),
+    ("GET d", "$1\r\n6\r\n"),
+    ("BLPOP nolist 0.01", "*-1\r\n"),
+];
+
+#[test]
+fn commands_of_many_slots_are_split_or_refused_as_one_server_would_reply() {
+    let cluster = Cluster::start(0);
+    for near_cache in ["yes", "no"] {
+        let front = cluster.front(near_cache);
+        let mut client = front.connect();
+        for (words, reply) in REPLIES {
+            assert_eq!(
+                client.say(words),
+                *reply,
+                "{words}, near-cache {near_cache}"
+            );
+        }
+        for at in 0..200 {
+            client.say(&format!("SET scanned:{at} v"));
+        }
+        let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let reply = client.say(&format!("SCAN {cursor} MATCH scanned:* COUNT 20"));
+            let parts = elements(reply.as_bytes()).expect("an array");
+            cursor = String::from_utf8_lossy(text(parts[0])).into_owned();
+            let keys = elements(parts[1]).expect("an array");
+            found.extend(keys.into_iter().map(|key| text(key).to_vec()));
+            if cursor == "0" {
+                break;
+            }
+        }
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 200);
+        subscribes(&front);
+    }
+}
+
+/// Messages arrive, whoever publishes.
+fn subscribes(front: &Server) {
+    let mut subscriber = front.connect();
+    let confirmed = subscriber.say("SUBSCRIBE news");
+    assert!(confirmed.ends_with(":1\r\n"), "{confirmed}");
+    assert_eq!(front.connect().say("PUBLISH news a"), ":1\r\n");
+    let message = subscriber.frame().expect("a message");
+    assert!(
+        message.ends_with(b"$4\r\nnews\r\n$1\r\na\r\n"),
+        "{message:?}"
+    );
+}
+
+/// A value only ever grows, as one client sees it who is told of each write.
+fn grows(client: &mut Client, key: &str, least: u64) -> u64 {
+    let found = value(client, key).parse().expect("a number");
+    assert!(found >= least, "{key}: {found} after {least}");
+    found
+}
+
+#[test]
+fn a_slot_that_moves_under_traffic_shows_no_old_value() {
+    let cluster = Cluster::start(0);
+    let front = cluster.front("yes");
+    let keys: Vec<String> = (0..20).map(|at| format!("{{moving}}{at}")).collect();
+    let slot = slot_of(b"moving");
+    let from = cluster.owner(slot);
+    let mut client = front.connect();
+    for key in keys.iter().map(String::as_str).chain(["{moving}own"]) {
+        assert_eq!(client.say(&format!("SET {key} 0")), "+OK\r\n");
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for dialect in ["HELLO 2", "HELLO 3", "HELLO 2"] {
+            let (mut client, keys, is_over) = (front.connect(), &keys, &is_over);
+            scope.spawn(move || {
+                client.say(dialect);
+                let mut known = vec![0; keys.len()];
+                let mut round = 0_u32;
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    for (at, key) in keys.iter().enumerate() {
+                        known[at] = grows(&mut client, key, known[at]);
+                        if round.is_multiple_of(3) {
+                            let grown = client.say(&format!("INCR {key}"));
+                            let grown = grown.trim_start_matches(':').trim_end();
+                            let grown: u64 = grown.parse().unwrap_or_else(|_| panic!("{grown}"));
+                            assert!(grown > known[at], "{key}: {grown} after {}", known[at]);
+                            known[at] = grown;
+                        }
+                    }
+                    round += 1;
+                }
+                assert!(round > 10, "there was traffic");
+            });
+        }
+        let (mut pipelining, keys, ended) = (front.connect(), &keys, &is_over);
+        scope.spawn(move || {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                // A value of its own, between requests for others.
+                let incr = |key: &str| request(&["INCR", key]);
+                let batch: Vec<u8> = keys
+                    .iter()
+                    .flat_map(|key| [incr(key), incr("foo"), incr("{moving}own")].concat())
+                    .collect();
+                pipelining.send(&batch);
+                let mut own = 0;
+                for at in 0..keys.len() * 3 {
+                    let reply = pipelining.frame().expect("a reply");
+                    let digits = String::from_utf8_lossy(&reply[1..]).into_owned();
+                    let grown: u64 = digits.trim_end().parse().expect("a number");
+                    if at % 3 == 2 {
+                        assert!(own == 0 || grown == own + 1, "{grown} after {own}");
+                        own = grown;
+                    }
+                }
+            }
+        });
+        // Also when a move fails.
+        let _over = Over(&is_over);
+        // To the next master, and on to the one after that.
+        for hop in 0..4 {
+            let (source, target) = ((from + hop) % 3, (from + hop + 1) % 3);
+            let own = "{moving}own".to_owned();
+            let keys: Vec<String> = keys.iter().chain([&own]).cloned().collect();
+            move_slot(&cluster, slot, source, target, &keys);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let last = &cluster.masters[(from + 4) % 3];
+    for key in &keys {
+        let there = value(&mut last.connect(), key);
+        assert_eq!(value(&mut client, key), there);
+    }
+}
+
+/// Ends the traffic when dropped.
+struct Over<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn move_slot(cluster: &Cluster, slot: u16, source: usize, target: usize, keys: &[String]) {
+    let (from, to) = (&cluster.masters[source], &cluster.masters[target]);
+    let (from_id, to_id) = (id_of(from), id_of(to));
+    let (mut at_from, mut at_to) = (from.connect(), to.connect());
+    let ok = |client: &mut Client, words: String| assert_eq!(client.say(&words), "+OK\r\n");
+    ok(
+        &mut at_to,
+        format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"),
+    );
+    ok(
+        &mut at_from,
+        format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"),
+    );
+    for key in keys {
+        let port = to.port;
+        ok(
+            &mut at_from,
+            format!("MIGRATE 127.0.0.1 {port} {key} 0 5000"),
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ok(&mut at_to, format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+    ok(&mut at_from, format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+}
+
+#[test]
+fn a_master_that_dies_is_replaced_by_its_replica() {
+    let mut cluster = Cluster::start(1);
+    let front = cluster.front("yes");
+    let mut client = front.connect();
+    // Of the first master, and of another one.
+    let lost = (0..).map(|at| format!("key:{at}"));
+    let lost = lost.into_iter().find(|key| slot_of(key.as_bytes()) <= 5460);
+    let (lost, kept) = (lost.expect("there are some"), "foo");
+    for key in [&lost[..], kept] {
+        assert_eq!(client.say(&format!("SET {key} old")), "+OK\r\n");
+        assert_eq!(value(&mut client, key), "old");
+    }
+    let mut replica = cluster.replicas[0].connect();
+    until("it is replicated", || replica.number("DBSIZE") == 1);
+    cluster.masters[0].process.kill().expect("it runs");
+    cluster.masters[0].process.wait().expect("it ends");
+    until("the other masters serve on", || {
+        client.say(&format!("SET {kept} on")) == "+OK\r\n"
+    });
+    let since = clock::now();
+    until("its replica serves", || {
+        client.say(&format!("SET {lost} new")) == "+OK\r\n"
+    });
+    println!("written again after {:?}", since.elapsed());
+    assert_eq!(value(&mut client, &lost), "new");
+    assert_eq!(value(&mut replica, &lost), "new");
+    for round in 0..50 {
+        assert_eq!(replica.say(&format!("SET {lost} {round}")), "+OK\r\n");
+        until("the change is told", || {
+            value(&mut client, &lost) == round.to_string()
+        });
+    }
+    until("it is answered from memory again", || {
+        let before = reads(&mut replica);
+        (0..50).for_each(|_| assert_eq!(value(&mut client, &lost), "49"));
+        reads(&mut replica) == before
+    });
+}
