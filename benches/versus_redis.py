@@ -9,6 +9,7 @@ The figure to read is the server's own CPU time per operation, user and kernel, 
 throughput is often the client's limit. Both servers run throughout, the one that is not measured
 idles; every case is measured A B A B …, and the median of the rounds is printed. A ratio above 1
 means that corral needs less. Linux only, Python's standard library only; needs redis-benchmark.
+`front.py` measures corral before an upstream.
 """
 
 import argparse
@@ -16,13 +17,11 @@ import contextlib
 import itertools
 import os
 import shlex
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+
+from servers import Server, load, redis_benchmark, request, set_commands
 
 CLIENTS = 50
 KEYS = 100_000  # redis-benchmark's -r: key:000000000000 … key:000000099999
@@ -33,114 +32,6 @@ MEMORY_KEYS = 1_000_000
 MEMORY_VALUE = 100
 MAXMEMORY = "100mb"
 MAXMEMORY_KEYS = 10_000_000
-CHUNK = 2_000  # commands per write when loading
-
-
-class Server:
-    """One server process on a free port, ended by `close`."""
-
-    def __init__(self, name, command, directory):
-        self.name = name
-        self.port = free_port()
-        self.log = os.path.join(directory, f"{name}-{self.port}.log")
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port)],
-                cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )
-        deadline = time.monotonic() + 10
-        while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                with open(self.log, encoding="utf-8", errors="replace") as log:
-                    raise SystemExit(f"{name} did not start: {shlex.join(command)}\n{log.read()}")
-            time.sleep(0.05)
-
-    def answers(self):
-        with contextlib.suppress(OSError), self.connect() as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-        return False
-
-    def connect(self):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    def cpu_seconds(self):
-        """User and kernel time of all live threads, to the nanosecond."""
-        total = 0
-        base = f"/proc/{self.process.pid}/task"
-        for task in os.listdir(base):
-            # A thread may end between the listing and the read.
-            with contextlib.suppress(OSError), open(f"{base}/{task}/schedstat", "rb") as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
-
-    def status_bytes(self, field):
-        """`VmRSS` or `VmHWM` (the peak) of /proc/PID/status."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith(field + ":"):
-                    return int(line.split()[1]) * 1024
-        raise SystemExit(f"no {field} in /proc/PID/status")
-
-    def close(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def set_commands(count, key_format, value, suffix=b""):
-    """`SET key value [suffix]` for the numbers below `count`, CHUNK encoded commands at a time.
-
-    `suffix` is already encoded and holds two arguments, or is empty.
-    """
-    arguments = b"*%d\r\n" % (5 if suffix else 3)
-    head = arguments + b"$3\r\nSET\r\n$%d\r\n" % len(key_format % 0)
-    tail = b"\r\n$%d\r\n%s\r\n" % (len(value), value) + suffix
-    template = head + key_format + tail
-    for start in range(0, count, CHUNK):
-        numbers = range(start, min(start + CHUNK, count))
-        yield len(numbers), b"".join([template % number for number in numbers])
-
-
-def load(server, chunks):
-    """Sends the chunks, one ahead of the replies; an error reply ends the run."""
-    with server.connect() as connection:
-        unread = 0
-        for count, data in chunks:
-            connection.sendall(data)
-            read_ok(connection, unread)
-            unread = count
-        read_ok(connection, unread)
-
-
-def read_ok(connection, count):
-    left = count * len(b"+OK\r\n")
-    while left > 0:
-        data = connection.recv(min(left, 1 << 16))
-        if not data:
-            raise SystemExit("the server closed the connection while it was being filled")
-        if b"-" in data:
-            raise SystemExit(f"the server refused a SET: {data[:200]!r}")
-        left -= len(data)
-
-
-def request(server, line):
-    """One inline command whose reply is one line."""
-    with server.connect() as connection:
-        connection.sendall(line + b"\r\n")
-        return connection.makefile("rb").readline().rstrip()
 
 
 # --- CPU and throughput ---------------------------------------------------------------------------
@@ -148,21 +39,10 @@ def request(server, line):
 
 def benchmark(server, command, pipeline, size, requests):
     """Runs redis-benchmark once: the server's CPU µs per operation, and operations per second."""
-    # Whole pipelines for each client, or redis-benchmark sends more than it was asked for.
-    step = CLIENTS * pipeline
-    requests = max(step, requests // step * step)
-    argv = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-t", command,
-            "-c", str(CLIENTS), "-r", str(KEYS), "-d", str(size), "-P", str(pipeline),
-            "-n", str(requests), "--csv"]
     before = server.cpu_seconds()
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-    used = server.cpu_seconds() - before
-    if done.returncode != 0 or done.stderr.strip():
-        raise SystemExit(f"{shlex.join(argv)}:\n{done.stderr.decode(errors='replace')}"
-                         f"{done.stdout.decode(errors='replace')}")
-    # The line after the heading: "GET","123456.78",…
-    row = done.stdout.decode().strip().splitlines()[-1].split(",")
-    return used * 1e6 / requests, float(row[1].strip('"'))
+    row, requests = redis_benchmark(server, command, clients=CLIENTS, pipeline=pipeline,
+                                    keys=KEYS, size=size, requests=requests)
+    return (server.cpu_seconds() - before) * 1e6 / requests, row["rps"]
 
 
 def preload(server, size):
