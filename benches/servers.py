@@ -9,9 +9,11 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 CHUNK = 2_000  # commands per write when loading
+RELAY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "relay.py")
 
 
 class Server:
@@ -184,3 +186,62 @@ def redis_benchmark(server, command, *, clients, pipeline, keys, size, requests)
                      for line in done.stdout.decode().strip().splitlines()[-2:])
     row = dict(zip(names[1:], map(float, values[1:])))
     return row, requests
+
+
+class Stage:
+    """Starts servers that belong together; `stage` ends them.
+
+    Of `args` it reads `server_cmd`, `front_flags` and `redis_cmd`.
+    """
+
+    def __init__(self, args, directory, stack):
+        self.args = args
+        self.directory = directory
+        self.stack = stack
+
+    def start(self, name, command, port=None):
+        server = Server(name, command, self.directory, port)
+        self.stack.callback(server.close)
+        return server
+
+    def redis(self):
+        return self.start("redis", shlex.split(self.args.redis_cmd))
+
+    def corral(self, name, *flags):
+        return self.start(name, [*shlex.split(self.args.server_cmd), *flags])
+
+    def front(self, name, upstream, *flags):
+        """Ready when it knows what changes upstream, unless it keeps no copies."""
+        server = self.corral(name, "--upstream", f"redis://127.0.0.1:{upstream.port}", *flags,
+                             *shlex.split(self.args.front_flags))
+        deadline = time.monotonic() + 10
+        while "no" not in flags and near(server)["coherent"] != "1":
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{name} does not become coherent")
+            time.sleep(0.02)
+        return server
+
+    def twemproxy(self, upstream):
+        port = free_port()
+        path = os.path.join(self.directory, f"nutcracker-{port}.yml")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"bench:\n  listen: 127.0.0.1:{port}\n  redis: true\n"
+                       f"  servers:\n   - 127.0.0.1:{upstream.port}:1\n")
+        return self.start("twemproxy", ["nutcracker", "-c", path, "-a", "127.0.0.1",
+                                        "-s", str(free_port())], port)
+
+    def relay(self, upstream, delay_ms):
+        port = free_port()
+        return self.start("relay", [sys.executable, RELAY,
+                                    "--port", str(port), "--to", str(upstream.port),
+                                    "--delay-ms", str(delay_ms)], port)
+
+
+@contextlib.contextmanager
+def stage(args, directory):
+    with contextlib.ExitStack() as stack:
+        yield Stage(args, directory, stack)
+
+
+def near(server):
+    return fields(ask(server, "CORRAL.INFO", "near"))
