@@ -208,6 +208,10 @@ const REPLIES: &[(&str, &str)] = &[
     ("MULTI", "+OK\r\n"),
     ("EXEC", "*0\r\n"),
     ("EXEC", "-ERR EXEC without MULTI\r\n"),
+    (
+        "CLIENT TRACKING ON REDIRECT 3",
+        "-ERR The client ID you want redirect to does not exist\r\n",
+    ),
     ("WATCH d", "+OK\r\n"),
     ("SET d 6", "+OK\r\n"),
     ("MULTI", "+OK\r\n"),

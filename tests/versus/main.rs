@@ -5,6 +5,7 @@
 //! - `random`: thousands of commands drawn at random, on both servers
 //! - `memory`: values and bounds while memory is full
 //! - `front`: the same scripts, and more, through corral as a front
+//! - `ladder`: how an upstream tells what changes
 //! - `near`: what operators see of a front's near cache
 //! - `own`: what a front answers itself, and who its clients are
 //! - `sentinel`: a front whose upstream moves
@@ -22,6 +23,7 @@ mod cluster;
 mod common;
 mod draw;
 mod front;
+mod ladder;
 mod memory;
 mod near;
 mod own;

@@ -168,7 +168,7 @@ impl Tracker {
         let _ = passing.await;
     }
 
-    /// Keeps the connection, until the server stops. To be run once.
+    /// Keeps the connection. Never ends; to be run once.
     pub async fn run(
         self: Arc<Self>,
         upstream: Arc<Upstream>,
@@ -178,8 +178,8 @@ impl Tracker {
         let mut backoff = Backoff::default();
         loop {
             if self.best.load(Ordering::Acquire) == Rung::TtlOnly as u8 {
-                self.settle_for_ttl();
-                return;
+                self.settle_for_ttl(coherence.generation(TRACKER));
+                return std::future::pending().await;
             }
             let hello = Opening::new("HELLO", &[b"HELLO", b"3"]);
             match upstream.connect_tracker(std::slice::from_ref(&hello)).await {
@@ -252,12 +252,12 @@ impl Tracker {
         }
     }
 
-    fn settle_for_ttl(&self) {
+    fn settle_for_ttl(&self, generation: u32) {
         self.rung.store(Rung::TtlOnly as u8, Ordering::Release);
         *self.target.lock() = Some(Target {
             rung: Rung::TtlOnly,
             client_id: 0,
-            generation: 0,
+            generation,
         });
         tracing::warn!(
             "upstream tells no changes (it refuses HELLO 3 or CLIENT TRACKING): \

@@ -1,7 +1,8 @@
 //! A Redis Cluster as one upstream: what all connections to it share.
 //!
 //! Which master has which slot is asked of the nodes, once a second and whenever there is a
-//! reason to: a lost connection, or a redirection. What changes voids everything that was read: it is rare.
+//! reason to: a lost connection, or a redirection. What changes voids everything that was read:
+//! it is rare.
 //!
 //! Changes of keys are told by each master over a connection of its own, by its own number; all of
 //! them together are *one* tracking connection ([`many`](super::many)), with a number of ours.
@@ -32,6 +33,9 @@ const SEEK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(20);
 /// How often is asked though there is no reason to.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Our numbers of tracking connections are above: no master has had so many clients.
+const TRACKERS_FROM: u64 = 1 << 48;
 
 /// What all connections to a cluster share.
 pub(in crate::upstream) struct Cluster {
@@ -75,7 +79,7 @@ impl Cluster {
             router: OnceLock::new(),
             coherence: Mutex::default(),
             trackers: watch::Sender::new(HashMap::new()),
-            last_tracker: AtomicU64::new(0),
+            last_tracker: AtomicU64::new(TRACKERS_FROM),
         }
     }
 
@@ -174,6 +178,11 @@ impl Cluster {
         let all: Vec<Opening> = self.auth.iter().chain(openings).cloned().collect();
         introduce(&mut connection, &all).await?;
         Ok(connection)
+    }
+
+    /// Whether this is or was the number of a tracking connection of ours.
+    pub(super) fn is_tracker(number: u64) -> bool {
+        number > TRACKERS_FROM
     }
 
     /// A number for a new tracking connection.

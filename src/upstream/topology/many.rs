@@ -55,6 +55,7 @@ const LIMITS: Limits = Limits {
 };
 
 const CROSS_SLOT: &[u8] = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+const NO_SUCH_CLIENT: &[u8] = b"-ERR The client ID you want redirect to does not exist\r\n";
 const SLOT_DOWN: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
 const TRY_AGAIN: &[u8] = b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
 
@@ -438,6 +439,10 @@ impl Many {
             };
             return self.tell_all(raw, None);
         };
+        if !Cluster::is_tracker(number) {
+            // A client is known to one master only.
+            return self.say(NO_SUCH_CLIENT);
+        }
         self.told = Told::Redirect(number);
         // Who is not told of it must be connected to anew.
         let cluster = Arc::clone(&self.cluster);

@@ -1,0 +1,71 @@
+//! The ways in which an upstream can tell what changes: each works, and is called by its name.
+
+use super::common::{Client, Server, text, until};
+
+/// What the section `near` says under a name.
+fn told(front: &Server, name: &str) -> String {
+    let info = front.connect().say("CORRAL.INFO near");
+    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+    let line = lines.find(|(key, _)| *key == name);
+    line.map(|(_, value)| value.to_owned()).unwrap_or_default()
+}
+
+/// Reads a key until it was answered from memory.
+fn until_kept(front: &Server, client: &mut Client) {
+    let hits = told(front, "near_hits");
+    until("the key is answered from memory", || {
+        client.say("GET k");
+        told(front, "near_hits") != hits
+    });
+}
+
+fn follows_foreign_writes(upstream: &Server, front: &Server) {
+    let (mut direct, mut client) = (upstream.connect(), front.connect());
+    for version in 0..5 {
+        direct.say(&format!("SET k {version}"));
+        until("the new value is seen", || {
+            text(client.say("GET k").as_bytes()) == version.to_string().as_bytes()
+        });
+        until_kept(front, &mut client);
+    }
+}
+
+#[test]
+fn tracking_with_redirect_is_the_first_rung() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &[]);
+    follows_foreign_writes(&upstream, &front);
+    assert_eq!(told(&front, "rung"), "tracking");
+    assert_eq!(told(&front, "coherent"), "1");
+}
+
+#[test]
+fn broadcast_is_the_second() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--upstream-tracking", "broadcast"]);
+    follows_foreign_writes(&upstream, &front);
+    assert_eq!(told(&front, "rung"), "broadcast");
+    assert_eq!(told(&front, "coherent"), "1");
+}
+
+#[test]
+fn without_either_copies_are_kept_for_the_bound_and_called_incoherent() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--upstream-tracking", "none"]);
+    follows_foreign_writes(&upstream, &front);
+    assert_eq!(told(&front, "rung"), "ttl");
+    assert_eq!(told(&front, "coherent"), "0");
+}
+
+#[test]
+fn who_may_not_track_falls_to_the_last_rung_by_itself() {
+    let upstream = Server::redis(&[]);
+    let allowed = "ACL SETUSER front on >secret ~* &* +@all -client|tracking";
+    assert_eq!(upstream.connect().say(allowed), "+OK\r\n");
+    let port = upstream.port;
+    let url = format!("redis://front:secret@127.0.0.1:{port}");
+    let front = Server::corral(&["--upstream", &url]);
+    until("the last rung is reached", || told(&front, "rung") == "ttl");
+    follows_foreign_writes(&upstream, &front);
+    assert_eq!(told(&front, "coherent"), "0");
+}
