@@ -295,3 +295,90 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(outbox: &Outbox) -> Vec<u8> {
+        outbox.take(Vec::new())
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_requests_whenever_they_come() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.expect(), outbox.expect());
+        outbox.say(b"+third\r\n");
+        outbox.put(second, b"+second\r\n", true);
+        assert_eq!(ready(&outbox), b"");
+        outbox.put(first, b"+first\r\n", true);
+        assert_eq!(ready(&outbox), b"+first\r\n+second\r\n+third\r\n");
+        assert!(outbox.is_idle());
+        outbox.say(b"+at once\r\n");
+        assert_eq!(ready(&outbox), b"+at once\r\n");
+    }
+
+    #[test]
+    fn the_oldest_reply_leaves_in_pieces_and_so_does_the_next_once_it_is_the_oldest() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.expect(), outbox.expect());
+        outbox.put(second, b"$4\r\nab", false);
+        outbox.put(first, b"$3\r\nx", false);
+        assert_eq!(ready(&outbox), b"$3\r\nx");
+        outbox.put(first, b"yz\r\n", true);
+        assert_eq!(ready(&outbox), b"yz\r\n$4\r\nab");
+        outbox.put(second, b"cd\r\n", true);
+        assert_eq!(ready(&outbox), b"cd\r\n");
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn an_array_is_put_together_of_parts_that_come_in_any_order() {
+        let outbox = Outbox::default();
+        let known: Option<Box<[u8]>> = Some((*b"$1\r\nb\r\n").into());
+        let parts = vec![None, known, None];
+        let at = outbox.expect_parts(Parts::new(parts, b"$-1\r\n"));
+        outbox.put_part(at, 2, b"-WRONGTYPE of a list\r\n");
+        assert_eq!(ready(&outbox), b"");
+        outbox.put_part(at, 0, b"$1\r\na\r\n");
+        assert_eq!(ready(&outbox), b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$-1\r\n");
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn an_array_of_which_a_part_failed_is_that_error() {
+        let outbox = Outbox::default();
+        let at = outbox.expect_parts(Parts::new(vec![None, None], b"_\r\n"));
+        outbox.put_part(at, 0, b"-ERR upstream has gone\r\n");
+        outbox.put_part(at, 1, b"$1\r\nb\r\n");
+        assert_eq!(ready(&outbox), b"-ERR upstream has gone\r\n");
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_key_is_busy_until_the_reply_to_its_request_has_left() {
+        let outbox = Outbox::default();
+        let first = outbox.expect();
+        outbox.use_key(7);
+        let second = outbox.expect();
+        outbox.use_key(8);
+        outbox.put(second, b":1\r\n", true);
+        assert!(outbox.is_busy(7) && outbox.is_busy(8) && !outbox.is_busy(9));
+        outbox.put(first, b":1\r\n", true);
+        assert!(!outbox.is_busy(7) && !outbox.is_busy(8));
+        outbox.begin_unknown();
+        assert!(outbox.is_busy(9), "a script may write any key");
+        outbox.end_unknown();
+        assert!(!outbox.is_busy(9));
+    }
+
+    #[test]
+    fn replies_to_a_client_that_has_gone_are_thrown_away() {
+        let outbox = Outbox::default();
+        let at = outbox.expect();
+        outbox.close();
+        outbox.put(at, b"+late\r\n", true);
+        outbox.put_part(at, 0, b"+late\r\n");
+        assert_eq!(ready(&outbox), b"");
+    }
+}

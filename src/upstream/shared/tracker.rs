@@ -515,16 +515,17 @@ impl Live<'_> {
         let Some(payload) = invalidated(frame) else {
             return;
         };
-        match payload.first() {
-            Some(b'*') => {
-                let mut keys = Bulks(line_end(payload));
-                for key in &mut keys {
-                    self.coherence.invalidate(key);
-                }
-            }
-            Some(_) | None => self.coherence.flush(),
+        match keys_of(payload) {
+            Some(keys) => keys.for_each(|key| self.coherence.invalidate(key)),
+            None => self.coherence.flush(),
         }
     }
+}
+
+/// The keys of an invalidation; none for a null, which means all.
+fn keys_of(payload: &[u8]) -> Option<Bulks<'_>> {
+    let is_array = payload.starts_with(b"*") && !payload.starts_with(b"*-");
+    is_array.then(|| Bulks(line_end(payload)))
 }
 
 /// What follows the word in a push that is an invalidation.
@@ -552,5 +553,40 @@ impl<'a> Iterator for Bulks<'a> {
         let bulk = self.0.get(header_end + 1..)?.get(..len)?;
         self.0 = self.0.get(header_end + 1 + len + 2..)?;
         Some(bulk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(frame: &[u8]) -> Option<Vec<&[u8]>> {
+        keys_of(invalidated(frame).expect("an invalidation")).map(Iterator::collect)
+    }
+
+    #[test]
+    fn an_invalidation_names_its_keys_whatever_bytes_they_have() {
+        let frame = b">2\r\n$10\r\ninvalidate\r\n*3\r\n$1\r\na\r\n$0\r\n\r\n$4\r\n\r\n$1\r\n";
+        assert_eq!(keys(frame), Some(vec![&b"a"[..], b"", b"\r\n$1"]));
+    }
+
+    #[test]
+    fn a_null_names_all_keys() {
+        for frame in [
+            &b">2\r\n$10\r\ninvalidate\r\n_\r\n"[..],
+            b">2\r\n$10\r\ninvalidate\r\n*-1\r\n",
+        ] {
+            assert_eq!(keys(frame), None, "{}", frame.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn other_pushes_and_torn_ones_void_nothing() {
+        assert_eq!(
+            invalidated(b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n"),
+            None
+        );
+        assert_eq!(invalidated(b">2\r\n$10\r\ninval"), None);
+        assert_eq!(invalidated(b">2\r\n"), None);
     }
 }
