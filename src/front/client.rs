@@ -202,7 +202,10 @@ impl Shared {
                 match self.client.poll_told(context) {
                     Poll::Ready(Told::Close) => return Poll::Ready(Left::Ended),
                     Poll::Ready(Told::Finish) if !self.is_ending => self.is_ending = true,
-                    Poll::Ready(Told::Quiet) => self.requests.relax(),
+                    Poll::Ready(Told::Quiet) => {
+                        self.requests.release();
+                        self.client.doing.query_free.store(0, Ordering::Relaxed);
+                    }
                     Poll::Ready(Told::Pushes) => {
                         let pushes = self.client.take_pushes();
                         self.replies.extend(&pushes);
@@ -290,6 +293,8 @@ impl Shared {
                 let thread = &self.front.instance.metrics.threads[self.pool.thread];
                 thread.reads.add(1);
                 thread.bytes_in.add(read as u64);
+                let room = self.requests.room();
+                self.client.doing.query_free.store(room, Ordering::Relaxed);
             }
         }
         Ok(true)

@@ -1,6 +1,7 @@
 //! A client that is passed through, until it ends, or the server tells it to.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -54,6 +55,8 @@ async fn until_told<F: Future<Output = Ended>>(
     client: &Client,
     serve: impl FnOnce(watch::Receiver<Stop>) -> F,
 ) -> Ended {
+    // The upstream sees what it says, and closes it when it is idle, if it does that.
+    let _passed = Passed::begin(instance, client);
     let (stop, stopped) = watch::channel(Stop::No);
     let passing = serve(stopped);
     tokio::pin!(passing);
@@ -68,5 +71,27 @@ async fn until_told<F: Future<Output = Ended>>(
     tokio::select! {
         ended = &mut passing => ended,
         () = told => Ended::Stopped,
+    }
+}
+
+/// A client that is passed through, as long as this lives.
+struct Passed<'a> {
+    instance: &'a Instance,
+    client: &'a Client,
+}
+
+impl<'a> Passed<'a> {
+    fn begin(instance: &'a Instance, client: &'a Client) -> Self {
+        client.doing.passed.store(true, Ordering::Relaxed);
+        Self { instance, client }
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        let doing = &self.client.doing;
+        let now_ms = self.instance.uptime_ms();
+        doing.active_ms.store(now_ms, Ordering::Relaxed);
+        doing.passed.store(false, Ordering::Relaxed);
     }
 }

@@ -77,6 +77,8 @@ pub struct Doing {
     pub paused: AtomicBool,
     /// Whether it has a connection to upstream of its own, as the client of a front.
     pub is_private: AtomicBool,
+    /// Whether it is passed through to an upstream, which alone knows when it is idle.
+    pub passed: AtomicBool,
     /// Bytes read and not yet run, and room behind them.
     pub query: AtomicUsize,
     /// Room in the read buffer.

@@ -154,7 +154,8 @@ fn look_after_idle(instance: &Instance) {
     let timeout = instance.config().timeout;
     for client in instance.clients.list() {
         let doing = &client.doing;
-        let waits = doing.monitors.load(Ordering::Relaxed) || doing.paused.load(Ordering::Relaxed);
+        let waits = [&doing.monitors, &doing.paused, &doing.passed];
+        let waits = waits.iter().any(|waits| waits.load(Ordering::Relaxed));
         let active_ms = doing.active_ms.load(Ordering::Relaxed);
         let silent = Duration::from_millis(instance.uptime_ms().saturating_sub(active_ms));
         // One that never asked for anything has been idle since it came.

@@ -74,6 +74,18 @@ impl Buffer {
         }
     }
 
+    /// Gives all memory back, if nothing is queued.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Bytes of memory it holds.
+    pub(crate) fn room(&self) -> usize {
+        self.room.len()
+    }
+
     /// Queues bytes of our own.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.room.truncate(self.end);

@@ -57,11 +57,15 @@ impl RestoreOptions {
     /// When the key expires, given RESTORE's ttl argument: 0 is never.
     fn expires_at(self, ttl: u64, now_ms: u64) -> Option<NonZeroU64> {
         let ttl = NonZeroU64::new(ttl)?;
-        Some(if self.is_absolute {
-            ttl
-        } else {
-            ttl.saturating_add(now_ms)
-        })
+        if self.is_absolute {
+            return Some(ttl);
+        }
+        // Beyond the end of time Redis's sum is negative, which is long ago.
+        let at = ttl.checked_add(now_ms);
+        Some(
+            at.filter(|at| i64::try_from(at.get()).is_ok())
+                .unwrap_or(NonZeroU64::MIN),
+        )
     }
 }
 
