@@ -24,10 +24,15 @@ PYTHON
 # start_server NAME COMMAND...: runs COMMAND with `--port N` added and waits until it answers PING.
 # Sets `server_port`; the output is in $server_work/NAME.log. REDISCLI_AUTH, if set, is used.
 start_server() {
-    local name=$1 pid
+    local name=$1 pid variable
+    local -a without=()
     shift
+    # CORRAL_… variables of the tests are no settings.
+    for variable in $(compgen -e CORRAL_); do
+        without+=(-u "$variable")
+    done
     server_port=$(free_port) || return 1
-    "$@" --port "$server_port" >"$server_work/$name.log" 2>&1 </dev/null &
+    env "${without[@]}" "$@" --port "$server_port" >"$server_work/$name.log" 2>&1 </dev/null &
     pid=$!
     server_pids+=("$pid")
     server_names+=("$name")
