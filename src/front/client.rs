@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::own::{Asked, Asker, Standing};
 use super::pool::Pool;
 use super::session::{Said, Session, Then};
+use super::stale::Fallback;
 use super::waiting::{Keys, Selected, Waiting};
 use super::{Front, passing, waiting};
 use crate::command::keys_of::for_each_key;
@@ -90,7 +91,7 @@ pub async fn serve(
         }
         client.doing.is_private.store(false, Ordering::Relaxed);
         // What it has seen there must not be newer than what it will see here.
-        front.tracker.fence().await;
+        let _ = front.tracker.fence().await;
         shared.requests = std::mem::take(&mut visit.requests);
         let openings = std::mem::take(&mut visit.session);
         shared.session.come_back(&front, &client, openings);
@@ -522,10 +523,21 @@ impl Shared {
 
     /// A read that is not kept, of keys that may be.
     pub(super) fn observe(&mut self, command: &Command, request: &Request<'_>, raw: &[u8]) {
+        self.observe_or(command, request, raw, None);
+    }
+
+    /// The same, of which there is something else to say if upstream fails.
+    pub(super) fn observe_or(
+        &self,
+        command: &Command,
+        request: &Request<'_>,
+        raw: &[u8],
+        otherwise: Option<Box<Fallback>>,
+    ) {
         let place = self.expect();
         let keys = self.use_keys(command, request);
         let pool = Rc::clone(&self.pool);
-        self.send(raw, Waiting::Observes(pool, place, keys));
+        self.send(raw, Waiting::Observes(pool, place, keys, otherwise));
     }
 
     /// The keys of the request whose place was just taken.

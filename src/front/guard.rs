@@ -64,7 +64,9 @@ impl Guard for VisitGuard {
             if sweeps {
                 front.flush();
             }
-            front.tracker.fence().await;
+            if !front.tracker.fence().await {
+                front.near.forbid_stale(front.now());
+            }
         })
     }
 }

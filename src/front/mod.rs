@@ -33,6 +33,7 @@ mod report;
 mod route;
 mod selection;
 mod session;
+mod stale;
 mod waiting;
 
 use std::io;
@@ -102,6 +103,8 @@ pub struct Front {
     baseline: Mutex<near::Stats>,
     /// Which keys are cached, if not all are.
     selection: Selection,
+    /// Whether stale copies are served, as far as the log was told.
+    stale: stale::Episode,
 }
 
 /// The end of what is sent to one I/O thread.
@@ -147,6 +150,7 @@ impl Front {
             links: Mutex::default(),
             baseline: Mutex::default(),
             selection: Selection::default(),
+            stale: stale::Episode::default(),
         });
         let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&front);
         instance.set_front(watched);
@@ -178,6 +182,7 @@ impl Front {
     async fn look_after(&self) {
         loop {
             self.follow_settings();
+            self.end_stale();
             let is_done = self.near.reclaim(&self.instance.store, self.now());
             let pause = if is_done {
                 LOOK_AFTER_EVERY

@@ -196,6 +196,11 @@ impl Outbox {
         inner.unknown > 0 || inner.busy.iter().any(|(_, busy)| *busy == hash)
     }
 
+    /// Whether a request under way may write any key.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.inner.borrow().unknown > 0
+    }
+
     /// Whether no reply is owed.
     pub(super) fn is_idle(&self) -> bool {
         self.inner.borrow().places.is_empty()

@@ -55,10 +55,12 @@ impl Shared {
         if is_busy {
             self.front.near.note_uncacheable();
         }
-        if !is_hit && self.is_armed(self.link()) {
+        let is_answered = is_hit || (!is_busy && self.answer_stale(place, line, now));
+        if !is_answered && self.is_armed(self.link()) {
             self.miss(raw, place, line, !is_busy, now);
-        } else if !is_hit {
-            self.observe(command, request, raw);
+        } else if !is_answered {
+            let otherwise = self.fallback(db, line, false);
+            self.observe_or(command, request, raw, otherwise);
         }
         self.arguments = arguments;
     }
@@ -94,6 +96,7 @@ impl Shared {
             pool: Rc::clone(&self.pool),
             token: Cell::new(Some(token)),
             value: RefCell::new(self.pool.spare()),
+            may_be_stale: !self.outbox.has_unknown(),
         });
         let value = (raw, Waiting::Value(Rc::clone(&reading)));
         let ttl = Waiting::Ttl(reading, Digits::default());
@@ -118,17 +121,20 @@ impl Shared {
         let is_busy = request
             .iter_from(1)
             .any(|key| self.outbox.is_busy(store.hash(key)));
-        if !self.session.is_near || is_busy || !self.is_armed(&link) {
+        let selection = &self.front.selection;
+        let is_kept =
+            self.session.is_near && !is_busy && request.iter_from(1).all(|key| selection.has(key));
+        let line = line(get, self.session.protocol, &[]);
+        if !is_kept {
             self.front.near.note_uncacheable();
             return self.observe(command, request, raw);
         }
-        let selection = &self.front.selection;
-        if !request.iter_from(1).all(|key| selection.has(key)) {
+        if !self.is_armed(&link) {
             self.front.near.note_uncacheable();
-            return self.observe(command, request, raw);
+            let otherwise = self.fallback(db, line, true);
+            return self.observe_each(command, request, raw, otherwise);
         }
         let (near, store) = (&self.front.near, &self.front.instance.store);
-        let line = line(get, self.session.protocol, &[]);
         let place = |key| Place {
             db,
             key: store.key(key),
@@ -144,10 +150,7 @@ impl Shared {
         if missing > EACH_MAX {
             return self.observe(command, request, raw);
         }
-        let null: &[u8] = match self.session.protocol {
-            Protocol::Resp2 => b"$-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
-        };
+        let null = null(self.session.protocol);
         let absent: Vec<usize> = (0..parts.len()).filter(|&at| parts[at].is_none()).collect();
         let parts = Parts::new(parts, null);
         if missing == 0 {
@@ -171,6 +174,14 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// What stands in an array for no value.
+pub(super) fn null(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Resp2 => b"$-1\r\n",
+        Protocol::Resp3 => b"_\r\n",
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::outbox::Outbox;
 use super::pool::Pool;
+use super::stale::Fallback;
 use super::{Parcel, Seat, WHOLE};
 use crate::near::{Token, Ttl, Why};
 use crate::resp::frame::Kind;
@@ -15,8 +16,9 @@ use crate::upstream::shared::Waiter;
 pub(super) enum Waiting {
     /// A client, for bytes.
     Plain(Place),
-    /// The same; it tells of these keys, of which there may be older copies.
-    Observes(Rc<Pool>, Place, Keys),
+    /// The same; it tells of these keys, of which there may be older copies. These may be served
+    /// if upstream fails, where it says so.
+    Observes(Rc<Pool>, Place, Keys, Option<Box<Fallback>>),
     /// The same; these keys are then written.
     Writes(Rc<Pool>, Place, Keys),
     /// The same; unknown keys are then written.
@@ -86,19 +88,31 @@ pub(super) struct Reading {
     pub(super) pool: Rc<Pool>,
     pub(super) token: Cell<Option<Token>>,
     pub(super) value: RefCell<Vec<u8>>,
+    /// Whether a stale copy will do if upstream fails.
+    pub(super) may_be_stale: bool,
 }
 
 impl Waiter for Waiting {
     fn take(&mut self, bytes: &[u8], ended: Option<Kind>) {
         match self {
             Self::Plain(place) => place.put(bytes, ended),
-            Self::Observes(pool, place, keys) => match bytes.split_last() {
-                Some((last, rest)) if ended.is_some() && pool.knows(keys) => {
-                    place.put(rest, None);
-                    release_behind_fence(pool, place, vec![*last], false);
+            Self::Observes(pool, place, keys, otherwise) => {
+                let otherwise = otherwise.take();
+                if let Some(otherwise) = otherwise
+                    && ended == Some(Kind::Error)
+                    && is_failure(bytes)
+                    && let Some(stale) = otherwise.answer(&pool.front, keys)
+                {
+                    return place.put(&stale, ended);
                 }
-                Some(_) | None => place.put(bytes, ended),
-            },
+                match bytes.split_last() {
+                    Some((last, rest)) if ended.is_some() && pool.knows(keys) => {
+                        place.put(rest, None);
+                        release_behind_fence(pool, place, vec![*last], After::Read);
+                    }
+                    Some(_) | None => place.put(bytes, ended),
+                }
+            }
             Self::Writes(pool, place, keys) => {
                 if ended.is_some() {
                     pool.void(keys);
@@ -109,7 +123,7 @@ impl Waiter for Waiting {
                 held.extend_from_slice(bytes);
                 if ended.is_some() {
                     pool.void(keys);
-                    release_behind_fence(pool, place, std::mem::take(held), true);
+                    release_behind_fence(pool, place, std::mem::take(held), After::Write);
                 }
             }
             Self::Sweeps(pool, place) => {
@@ -145,7 +159,13 @@ impl Waiter for Waiting {
 
     fn lose(self, why: &str) {
         match self {
-            Self::Plain(place) | Self::Observes(_, place, _) => place.fail(why),
+            Self::Plain(place) => place.fail(why),
+            Self::Observes(pool, place, keys, otherwise) => {
+                match otherwise.and_then(|otherwise| otherwise.answer(&pool.front, &keys)) {
+                    Some(stale) => place.put(&stale, Some(Kind::Reply)),
+                    None => place.fail(why),
+                }
+            }
             // It may have been run all the same.
             Self::Writes(pool, place, keys) => {
                 pool.void(&keys);
@@ -154,7 +174,7 @@ impl Waiter for Waiting {
             Self::Unknown(pool, place, keys, held) => {
                 pool.void(&keys);
                 let reply = if held.is_empty() { failure(why) } else { held };
-                release_behind_fence(&pool, &place, reply, true);
+                release_behind_fence(&pool, &place, reply, After::LostWrite);
             }
             Self::Sweeps(pool, place) => {
                 pool.flush();
@@ -178,6 +198,9 @@ impl Reading {
         };
         let front = &self.pool.front;
         let value = self.value.take();
+        if is_failure(&value) {
+            return self.end(token, &value);
+        }
         let store = &front.instance.store;
         let finished = front.near.finish(store, token, &value, ttl, front.now());
         if !finished.has_others {
@@ -187,7 +210,7 @@ impl Reading {
         // Whoever sees this reply must not be served older copies of other lines next.
         let pool = Rc::clone(&self.pool);
         tokio::task::spawn_local(async move {
-            pool.front.tracker.fence().await;
+            let _ = pool.front.tracker.fence().await;
             pool.deliver(finished.waiters, &value);
         });
     }
@@ -196,22 +219,58 @@ impl Reading {
         let Some(token) = self.token.take() else {
             return;
         };
-        let seats = self.pool.front.near.fail(token);
-        self.pool.deliver(seats, &failure(why));
+        self.end(token, &failure(why));
+    }
+
+    /// Upstream failed: serves a stale copy where that is allowed, else says what happened.
+    fn end(&self, token: Token, error: &[u8]) {
+        let front = &self.pool.front;
+        let (near, store) = (&front.near, &front.instance.store);
+        if !self.may_be_stale || !near.serves_stale() {
+            return self.pool.deliver(near.fail(token), error);
+        }
+        let mut stale = Vec::new();
+        match near.fail_to_stale(store, token, front.now(), &mut stale) {
+            (seats, None) => self.pool.deliver(seats, error),
+            (seats, Some(_)) => {
+                front.begin_stale();
+                self.pool.deliver(seats, &stale);
+            }
+        }
     }
 }
 
+/// What a reply that waits for a fence is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Read,
+    /// A write of unknown keys, that was answered.
+    Write,
+    /// One of which nobody knows whether it was run.
+    LostWrite,
+}
+
 /// Passes a reply on once all that has changed by now is voided.
-fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>, is_unknown: bool) {
+fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>, after: After) {
     let (outbox, at) = (Rc::clone(&place.outbox), place.at);
-    let tracker = Arc::clone(&pool.front.tracker);
+    let front = Arc::clone(&pool.front);
     tokio::task::spawn_local(async move {
-        tracker.fence().await;
-        if is_unknown {
+        let is_told = front.tracker.fence().await;
+        if after == After::Write && !is_told {
+            // Who is told that it has written must not be served what was there before.
+            front.near.forbid_stale(front.now());
+        }
+        if after != After::Read {
             outbox.end_unknown();
         }
         outbox.put(at, &reply, true);
     });
+}
+
+/// Whether an upstream says that it cannot answer now, whatever is asked.
+fn is_failure(reply: &[u8]) -> bool {
+    reply.first() == Some(&b'-')
+        && (reply.starts_with(b"-LOADING ") || reply.starts_with(b"-MASTERDOWN "))
 }
 
 /// What `PTTL` said.

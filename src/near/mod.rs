@@ -27,6 +27,7 @@ mod fill;
 mod flights;
 mod ghosts;
 mod reclaim;
+mod stale;
 mod stamp;
 mod stats;
 mod sync;
@@ -51,7 +52,7 @@ use reclaim::Reclaim;
 use stamp::Stamp;
 pub use stats::Stats;
 use stats::{Tallies, Tally};
-use sync::{AtomicU32, Mutex};
+use sync::{AtomicU32, AtomicU64, Mutex};
 pub use types::{
     Entered, Fill, Finished, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
     Voided, Waiters, Why,
@@ -70,6 +71,8 @@ pub struct Near<W> {
     stripes: Box<[Mutex<Stripe<W>>]>,
     /// How often everything was flushed.
     epoch: AtomicU32,
+    /// Copies that were read before this are not served as stale.
+    stale_from_ns: AtomicU64,
     /// One more than the highest database a copy was ever stored for.
     databases: AtomicU16,
     ghosts: Ghosts,
@@ -102,6 +105,7 @@ impl<W> Near<W> {
                 .map(|_| Mutex::new(Stripe::new()))
                 .collect(),
             epoch: AtomicU32::new(0),
+            stale_from_ns: AtomicU64::new(0),
             databases: AtomicU16::new(0),
             ghosts: Ghosts::new(),
             tallies: Tallies::new(),
@@ -378,18 +382,6 @@ impl<W> Near<W> {
             Standing::Silent => Err(Miss::Incoherent),
             Standing::Lost => Err(Miss::Flushed),
         }
-    }
-
-    /// For how long a copy has not been fresh, if it may be served as stale.
-    fn stale_age(&self, terms: Terms, now: Now) -> Option<StaleAge> {
-        if terms.stamp.epoch != self.epoch() {
-            return None;
-        }
-        let channels_ns = terms.stamp.was_fresh_until(&self.channels)?;
-        let fresh_until_ns = channels_ns.min(terms.expires_at_ns);
-        let ms = now.mono_ns.saturating_sub(fresh_until_ns) / NS_PER_MS;
-        let stale_ms = self.settings.stale_ms.load(Ordering::Relaxed);
-        (ms < stale_ms || fresh_until_ns > now.mono_ns).then_some(StaleAge { ms })
     }
 
     /// Whether nothing has happened to everything or to the channels of a read since it began.

@@ -4,6 +4,7 @@
 //! - `cluster`: a front of a Redis Cluster
 //! - `random`: thousands of commands drawn at random, on both servers
 //! - `memory`: values and bounds while memory is full
+//! - `failing`: a front whose upstream fails, or comes back
 //! - `front`: the same scripts, and more, through corral as a front
 //! - `ladder`: how an upstream tells what changes
 //! - `near`: what operators see of a front's near cache
@@ -22,6 +23,7 @@ mod alike;
 mod cluster;
 mod common;
 mod draw;
+mod failing;
 mod front;
 mod ladder;
 mod memory;

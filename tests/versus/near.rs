@@ -26,7 +26,7 @@ pub(crate) fn coherent(upstream: &Server, args: &[&str]) -> Server {
     front
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = clock::now();
     while !is_so() {
         assert!(since.elapsed() < PATIENCE, "still not so: {what}");
@@ -68,7 +68,7 @@ fn counted(front: &Server, mut what: impl FnMut()) -> Vec<(String, u64)> {
 }
 
 /// Reads a key until it is answered from memory.
-fn keep(front: &Server, client: &mut Client, words: &str) {
+pub(crate) fn keep(front: &Server, client: &mut Client, words: &str) {
     until("it is kept", || {
         let hits = number_of(front, "near_hits");
         client.say(words);

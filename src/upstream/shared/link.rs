@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub struct Shown {
     waiting: AtomicUsize,
     /// The tracker's generation, or [`UNARMED`].
     armed: AtomicU64,
+    /// The last attempt to connect failed, or upstream fell silent, and it was not heard of since.
+    down: AtomicBool,
 }
 
 const IDLE: u8 = 0;
@@ -87,6 +89,12 @@ impl Shown {
     #[must_use]
     pub fn is_armed(&self, generation: u32) -> bool {
         self.armed.load(Ordering::Relaxed) == u64::from(generation)
+    }
+
+    /// Whether upstream is known not to answer: requests are likely to fail, now or later.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
     }
 
     fn become_state(&self, state: u8) {
@@ -140,6 +148,7 @@ impl<W: Waiter> Link<W> {
                 state: AtomicU8::new(IDLE),
                 waiting: AtomicUsize::new(0),
                 armed: AtomicU64::new(UNARMED),
+                down: AtomicBool::new(false),
             }),
             waker: RefCell::new(None),
         }
@@ -279,6 +288,9 @@ impl<W: Waiter> Link<W> {
                     backoff = Backoff::default();
                     let mut live = Live::new(self, upstream, connection, tracker, coherence);
                     let lost = live.run(&bound).await;
+                    if matches!(lost, Lost::Silent(_)) {
+                        self.shown.down.store(true, Ordering::Relaxed);
+                    }
                     self.set_armed(None);
                     coherence.lose(self.slot);
                     count(&upstream.counters.connections_lost, 1);
@@ -286,6 +298,7 @@ impl<W: Waiter> Link<W> {
                 }
                 Err(error) => {
                     self.shown.become_state(LOST);
+                    self.shown.down.store(true, Ordering::Relaxed);
                     let until = clock::now() + backoff.next();
                     let why = error.to_string();
                     self.queue.borrow_mut().refused = Some(Refused {
@@ -595,6 +608,9 @@ impl<'a, W: Waiter> Live<'a, W> {
                 self.answered += 1;
                 ended += 1;
             }
+        }
+        if ended > 0 {
+            self.link.shown.down.store(false, Ordering::Relaxed);
         }
         count(&self.upstream.counters.replies, ended);
         Ok(())

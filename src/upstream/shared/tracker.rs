@@ -155,17 +155,18 @@ impl Tracker {
         }
     }
 
-    /// Ends when all that changed before it began is voided. At once where nothing is told.
-    pub async fn fence(&self) {
+    /// Ends when all that changed before it began is voided: true then. False, and at once, where
+    /// nothing is told; false if the connection is lost meanwhile: then nothing is fresh.
+    pub async fn fence(&self) -> bool {
         if !matches!(self.rung(), Rung::Redirect | Rung::Broadcast) || self.target().is_none() {
-            return;
+            return false;
         }
         self.fenced.fetch_add(1, Ordering::Relaxed);
         let (passed, passing) = oneshot::channel();
         self.fences.lock().push(passed);
         self.asked.notify_one();
         // Dropped with a lost connection: then everything is void.
-        let _ = passing.await;
+        passing.await.is_ok()
     }
 
     /// Keeps the connection. Never ends; to be run once.

@@ -1,0 +1,148 @@
+//! A front whose upstream fails: what is served meanwhile.
+
+use std::time::Duration;
+
+use corral::clock;
+
+use super::common::{Client, Server};
+use super::near::{coherent, keep, number_of, until};
+
+const OK: &str = "+OK\r\n";
+const VALUE: &str = "$1\r\nv\r\n";
+
+/// A front with copies of `k` and `l`, and a client of it.
+fn with_copies(upstream: &Server, args: &[&str]) -> (Server, Client) {
+    let front = coherent(upstream, args);
+    let mut client = front.connect();
+    assert_eq!(client.say("MSET k v l w"), OK);
+    keep(&front, &mut client, "GET k");
+    keep(&front, &mut client, "GET l");
+    (front, client)
+}
+
+/// Waits until reads of what is not here fail.
+fn until_down(client: &mut Client) {
+    until("upstream is known to be down", || {
+        client.say("GET absent").starts_with("-ERR upstream ")
+    });
+}
+
+#[test]
+fn copies_are_served_while_upstream_is_gone_where_that_is_allowed() {
+    let upstream = Server::redis(&[]);
+    let (front, mut client) = with_copies(&upstream, &["--stale-if-error", "60"]);
+    drop(upstream);
+    until_down(&mut client);
+    let before = number_of(&front, "near_stale_hits");
+    assert_eq!(client.say("GET k"), VALUE);
+    assert_eq!(client.say("MGET l k"), "*2\r\n$1\r\nw\r\n$1\r\nv\r\n");
+    assert_eq!(number_of(&front, "near_stale_hits"), before + 3);
+    // Of what was never read, in part or at all, there is nothing to serve.
+    for words in ["MGET k absent", "GET absent", "STRLEN k"] {
+        let reply = client.say(words);
+        assert!(reply.starts_with("-ERR upstream "), "{words}: {reply}");
+    }
+    // A write that failed may have been run all the same.
+    let reply = client.say("SET k new");
+    assert!(reply.starts_with("-ERR upstream "), "{reply}");
+    let reply = client.say("GET k");
+    assert!(reply.starts_with("-ERR upstream "), "{reply}");
+    assert_eq!(client.say("CORRAL.CONFIG SET stale-if-error 0"), OK);
+    let reply = client.say("GET l");
+    assert!(reply.starts_with("-ERR upstream "), "{reply}");
+}
+
+#[test]
+fn what_was_voided_is_not_served_when_upstream_is_gone() {
+    let upstream = Server::redis(&[]);
+    let (front, mut client) = with_copies(&upstream, &["--stale-if-error", "60"]);
+    let effective = number_of(&front, "near_invalidations_effective");
+    assert_eq!(upstream.connect().say("SET k other"), OK);
+    until("it is told", || {
+        number_of(&front, "near_invalidations_effective") > effective
+    });
+    drop(upstream);
+    until_down(&mut client);
+    let reply = client.say("GET k");
+    assert!(reply.starts_with("-ERR upstream "), "{reply}");
+    assert_eq!(client.say("GET l"), "$1\r\nw\r\n");
+}
+
+#[test]
+fn copies_are_served_for_so_long_only() {
+    let upstream = Server::redis(&[]);
+    let (_front, mut client) = with_copies(&upstream, &["--stale-if-error", "1"]);
+    drop(upstream);
+    until_down(&mut client);
+    assert_eq!(client.say("GET k"), VALUE);
+    until("it is too old", || {
+        client.say("GET k").starts_with("-ERR upstream ")
+    });
+}
+
+#[test]
+fn a_silent_upstream_is_waited_for_once() {
+    let upstream = Server::redis(&[]);
+    let args = ["--stale-if-error", "60", "--upstream-timeout", "1000"];
+    let (front, mut client) = with_copies(&upstream, &args);
+    let mut other = front.connect();
+    upstream.signal("STOP");
+    until("it is not coherent", || number_of(&front, "coherent") == 0);
+    // Both wait for the same read.
+    client.send(b"GET k\r\n");
+    other.send(b"GET k\r\n");
+    for client in [&mut client, &mut other] {
+        assert_eq!(client.frame(), Ok(VALUE.as_bytes().to_vec()));
+    }
+    let since = clock::now();
+    for _ in 0..10 {
+        assert_eq!(client.say("GET k"), VALUE);
+    }
+    let took = since.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    upstream.signal("CONT");
+    assert_eq!(upstream.connect().say("SET k new"), OK);
+    until("it is read again", || {
+        client.say("GET k") == "$3\r\nnew\r\n"
+    });
+}
+
+#[test]
+fn an_upstream_that_is_loading_has_failed() {
+    let upstream = Server::redis(&[]);
+    let (front, mut client) = with_copies(&upstream, &["--stale-if-error", "60"]);
+    let port = upstream.port;
+    drop(upstream);
+    until_down(&mut client);
+    let _loading = loading(port);
+    until("it says so", || {
+        client.say("GET absent").starts_with("-LOADING")
+    });
+    assert_eq!(client.say("GET k"), VALUE);
+    assert!(number_of(&front, "near_stale_hits") > 0);
+}
+
+/// What answers everything as a Redis that loads its data.
+fn loading(port: u16) -> std::net::SocketAddr {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
+    let listener = listener.expect("the port is free");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(len @ 1..) = stream.read(&mut bytes) {
+                    // Each request is an array.
+                    let requests = bytes[..len].iter().filter(|byte| **byte == b'*').count();
+                    let reply = "-LOADING Redis is loading the dataset in memory\r\n";
+                    if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
