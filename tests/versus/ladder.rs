@@ -1,5 +1,7 @@
 //! The ways in which an upstream can tell what changes: each works, and is called by its name.
 
+use std::time::Duration;
+
 use super::common::{Client, Server, text, until};
 
 /// What the section `near` says under a name.
@@ -68,4 +70,26 @@ fn who_may_not_track_falls_to_the_last_rung_by_itself() {
     until("the last rung is reached", || told(&front, "rung") == "ttl");
     follows_foreign_writes(&upstream, &front);
     assert_eq!(told(&front, "coherent"), "0");
+}
+
+#[test]
+fn an_upstream_that_is_full_costs_no_rung_and_is_not_hammered() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &[]);
+    follows_foreign_writes(&upstream, &front);
+    let mut direct = upstream.connect();
+    assert_eq!(direct.say("CONFIG SET maxclients 1"), "+OK\r\n");
+    direct.say("CLIENT KILL SKIPME yes");
+    std::thread::sleep(Duration::from_secs(1));
+    let rejected: u64 = direct.info("rejected_connections").parse().unwrap();
+    assert!((1..100).contains(&rejected), "{rejected} in a second");
+    let reply = front.connect().say("GET k");
+    assert!(reply.starts_with("-ERR "), "{reply}");
+    assert_eq!(direct.say("CONFIG SET maxclients 1000"), "+OK\r\n");
+    until("it is back", || {
+        !front.connect().say("GET k").starts_with('-')
+    });
+    follows_foreign_writes(&upstream, &front);
+    assert_eq!(told(&front, "rung"), "tracking");
+    assert_eq!(told(&front, "coherent"), "1");
 }

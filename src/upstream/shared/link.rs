@@ -30,6 +30,8 @@ use crate::upstream::connect::{Connection, Opening, Upstream, count};
 const READ_BYTES: usize = 64 * 1024;
 /// After a failed attempt to connect, requests fail at once for so long, and longer each time.
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+/// A connection that lived for so long was a good one.
+const LONG_LIVED: Duration = Duration::from_secs(1);
 /// The longest such time.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Heartbeats within the time in which a connection must have been heard of.
@@ -281,11 +283,12 @@ impl<W: Waiter> Link<W> {
         };
         let mut backoff = Backoff::default();
         loop {
+            self.queue.borrow_mut().refused = None;
             self.shown.become_state(CONNECTING);
             match upstream.connect_as(&openings).await {
                 Ok(connection) => {
                     self.shown.become_state(OPEN);
-                    backoff = Backoff::default();
+                    let began = clock::now();
                     let mut live = Live::new(self, upstream, connection, tracker, coherence);
                     let lost = live.run(&bound).await;
                     if matches!(lost, Lost::Silent(_)) {
@@ -294,26 +297,39 @@ impl<W: Waiter> Link<W> {
                     self.set_armed(None);
                     coherence.lose(self.slot);
                     count(&upstream.counters.connections_lost, 1);
-                    self.lose_all(upstream, &format!("{} {lost}", upstream.shown()));
+                    let why = format!("{} {lost}", upstream.shown());
+                    if began.elapsed() >= LONG_LIVED {
+                        backoff = Backoff::default();
+                        self.lose_all(upstream, &why);
+                    } else {
+                        // One that lets us in and throws us out is asked as seldom as one that
+                        // does not let us in.
+                        let until = self.refuse_for(backoff.next(), upstream, &why);
+                        tokio::time::sleep_until(until).await;
+                    }
                 }
                 Err(error) => {
                     self.shown.become_state(LOST);
                     self.shown.down.store(true, Ordering::Relaxed);
-                    let until = clock::now() + backoff.next();
-                    let why = error.to_string();
-                    self.queue.borrow_mut().refused = Some(Refused {
-                        until,
-                        why: Rc::from(why.as_str()),
-                    });
-                    self.lose_all(upstream, &why);
+                    let until = self.refuse_for(backoff.next(), upstream, &error.to_string());
                     tokio::select! {
                         () = tokio::time::sleep_until(until) => {}
                         () = upstream.found_after(&error) => backoff = Backoff::default(),
                     }
-                    self.queue.borrow_mut().refused = None;
                 }
             }
         }
+    }
+
+    /// Fails what waits, and for so long what comes.
+    fn refuse_for(&self, time: Duration, upstream: &Upstream, why: &str) -> Instant {
+        let until = clock::now() + time;
+        self.queue.borrow_mut().refused = Some(Refused {
+            until,
+            why: Rc::from(why),
+        });
+        self.lose_all(upstream, why);
+        until
     }
 
     /// Waits until there is something to send.

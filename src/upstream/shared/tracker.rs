@@ -144,8 +144,8 @@ impl Tracker {
     pub(super) fn refused(&self, generation: u32, error: &[u8]) {
         let target = self.target();
         let is_present = target.is_some_and(|target| target.generation == generation);
-        if is_present && self.rung() == Rung::Redirect {
-            let error = String::from_utf8_lossy(error);
+        let error = String::from_utf8_lossy(error);
+        if is_present && is_for_good(&error) && self.rung() == Rung::Redirect {
             tracing::warn!(
                 error = error.trim(),
                 "upstream refuses CLIENT TRACKING with REDIRECT; trying BCAST"
@@ -244,7 +244,7 @@ impl Tracker {
         {
             if error.starts_with("NOAUTH") {
                 self.locked_out.store(true, Ordering::Relaxed);
-            } else {
+            } else if is_for_good(error) {
                 self.best.store(Rung::TtlOnly as u8, Ordering::Release);
             }
         }
@@ -265,6 +265,19 @@ impl Tracker {
              what is read is kept for staleness-bound only"
         );
     }
+}
+
+/// Whether an error says that a command will never be run, and not that it cannot be run now: the
+/// tracker that was redirected to has just gone, the upstream has too many clients or is loading.
+fn is_for_good(error: &str) -> bool {
+    let error = error.trim_start_matches('-').to_ascii_lowercase();
+    let is_refused = ["noperm", "noproto"]
+        .iter()
+        .any(|code| error.starts_with(code));
+    let words = [
+        "unknown", "syntax", "support", "allowed", "disabled", "denied",
+    ];
+    is_refused || words.iter().any(|word| error.contains(word))
 }
 
 /// A connection that lived for so long was a good one.
@@ -464,6 +477,9 @@ impl Live<'_> {
             }
             Some(Owed::Tracking | Owed::Id) => {
                 let error = String::from_utf8_lossy(frame);
+                if !is_for_good(&error) {
+                    return Err(Why::Lost(error.trim().to_owned()));
+                }
                 tracing::warn!(error = error.trim(), "upstream refuses CLIENT TRACKING");
                 self.tracker
                     .best
@@ -578,6 +594,25 @@ mod tests {
             b">2\r\n$10\r\ninvalidate\r\n*-1\r\n",
         ] {
             assert_eq!(keys(frame), None, "{}", frame.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn only_an_error_that_will_not_pass_costs_a_rung() {
+        for error in [
+            "-ERR unknown command 'HELLO'",
+            "-NOPERM this user has no permissions to run the 'client|tracking' command",
+            "NOPROTO unsupported protocol version",
+            "-ERR syntax error",
+        ] {
+            assert!(is_for_good(error), "{error}");
+        }
+        for error in [
+            "-ERR The client ID you want redirect to does not exist",
+            "-ERR max number of clients reached",
+            "-LOADING Redis is loading the dataset in memory",
+        ] {
+            assert!(!is_for_good(error), "{error}");
         }
     }
 
