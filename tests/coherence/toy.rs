@@ -39,8 +39,6 @@ pub(crate) enum Wrong {
     SurvivesLostTracking,
     /// Takes silence for "nothing has changed".
     TrustsSilence,
-    /// Counts the bound from when a PONG came, not from when its PING was sent.
-    TrustsLatePongs,
     /// Gives a reader the result of a read that began before a write it must see.
     JoinsOldFlights,
     /// Lets a write's reply go before the pushes it caused were taken in.

@@ -30,7 +30,14 @@ impl Process {
     }
 
     fn try_start(port: u16) -> Option<Self> {
-        let child = Command::new(env!("CARGO_BIN_EXE_corral"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corral"));
+        // Variables of the tests are no settings.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CORRAL_") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

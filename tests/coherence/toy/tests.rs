@@ -165,16 +165,6 @@ fn trust_in_silence_is_found() {
 }
 
 #[test]
-fn a_bound_that_counts_from_late_pongs_is_found() {
-    let broken = &[Property::BoundedStaleness];
-    is_found(Wrong::TrustsLatePongs, broken, &relayed(), |faults| {
-        while faults.goes_on() {
-            faults.delay_oldest(Way::ToFront, 400..500, 1500..2000);
-        }
-    });
-}
-
-#[test]
 fn a_reader_that_joins_an_old_flight_is_found() {
     let broken = &[Property::ReadYourWrites];
     is_found(

@@ -65,16 +65,11 @@ impl Tracker {
         receiver.recv_timeout(FENCE_MAX).is_ok()
     }
 
-    fn pong(&self, counts_from_arrival: bool) {
+    fn pong(&self) {
         let mut line = self.line.lock().expect("no thread panics with it");
         let ping = line.as_mut().and_then(|line| line.pings.pop_front());
         let Some((sent, waiter)) = ping else { return };
-        let since = if counts_from_arrival {
-            clock::now()
-        } else {
-            sent
-        };
-        *self.heard.lock().expect("no thread panics with it") = Some(since);
+        *self.heard.lock().expect("no thread panics with it") = Some(sent);
         if let Some(waiter) = waiter {
             // It may have given up.
             waiter.send(()).ok();
@@ -142,7 +137,7 @@ fn follow_one(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
             if let Value::Push(push) = value {
                 take_in(shared, &push);
             } else if replies_due == 0 {
-                shared.tracker.pong(shared.is(Wrong::TrustsLatePongs));
+                shared.tracker.pong();
             } else {
                 replies_due -= 1;
                 if replies_due == 0 {
