@@ -1,10 +1,14 @@
 //! A front whose upstream fails: what is served meanwhile.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{Client, Server};
+use super::common::{Client, Server, request};
 use super::near::{coherent, keep, number_of, until};
 
 const OK: &str = "+OK\r\n";
@@ -114,7 +118,7 @@ fn an_upstream_that_is_loading_has_failed() {
     let port = upstream.port;
     drop(upstream);
     until_down(&mut client);
-    let _loading = loading(port);
+    loading(port);
     until("it says so", || {
         client.say("GET absent").starts_with("-LOADING")
     });
@@ -123,11 +127,8 @@ fn an_upstream_that_is_loading_has_failed() {
 }
 
 /// What answers everything as a Redis that loads its data.
-fn loading(port: u16) -> std::net::SocketAddr {
-    use std::io::{Read as _, Write as _};
-    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
-    let listener = listener.expect("the port is free");
-    let address = listener.local_addr().expect("an address");
+fn loading(port: u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -137,6 +138,70 @@ fn loading(port: u16) -> std::net::SocketAddr {
                     // Each request is an array.
                     let requests = bytes[..len].iter().filter(|byte| **byte == b'*').count();
                     let reply = "-LOADING Redis is loading the dataset in memory\r\n";
+                    if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_was_opened_is_not_stormed() {
+    const CLIENTS: usize = 600;
+    /// 64 reads, and what the front asks for itself.
+    const UNDER_WAY_MAX: usize = 128;
+    let most = Arc::new(AtomicUsize::new(0));
+    let upstream = slow(&most);
+    let url = format!("redis://127.0.0.1:{}", upstream.port());
+    let front = Server::corral(&["--upstream", &url, "--io-threads", "1"]);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| front.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&request(&["GET", &format!("key:{number}")]));
+        client.send(&request(&["GET", &format!("other:{number}")]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.frame(), Ok(b"$-1\r\n".to_vec()));
+        assert_eq!(client.frame(), Ok(b"$-1\r\n".to_vec()));
+    }
+    let stormed = most.swap(0, Ordering::Relaxed);
+    assert!((2..=UNDER_WAY_MAX).contains(&stormed), "{stormed}");
+    // Later they may go together.
+    std::thread::sleep(Duration::from_millis(2100));
+    front.connect().ask(&[b"GET", b"k"]);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&request(&["GET", &format!("new:{number}")]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.frame(), Ok(b"$-1\r\n".to_vec()));
+    }
+    assert!(most.load(Ordering::Relaxed) > UNDER_WAY_MAX);
+}
+
+/// Answers all that it has been sent within a while with nil, and remembers how much that was at
+/// most. It tells no changes.
+fn slow(most: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let most = Arc::clone(most);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let most = Arc::clone(&most);
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 20];
+                while let Ok(len @ 1..) = stream.read(&mut bytes) {
+                    std::thread::sleep(Duration::from_millis(20));
+                    stream.set_nonblocking(true).expect("an option");
+                    let more = stream.read(&mut bytes[len..]).unwrap_or(0);
+                    stream.set_nonblocking(false).expect("an option");
+                    let requests = memchr::memchr_iter(b'*', &bytes[..len + more]).count();
+                    most.fetch_max(requests, Ordering::Relaxed);
+                    let reply = if bytes.starts_with(b"*2\r\n$5\r\nHELLO") {
+                        "-ERR unknown command 'HELLO'\r\n"
+                    } else {
+                        "$-1\r\n"
+                    };
                     if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
                         return;
                     }

@@ -18,8 +18,9 @@ use rand::Rng as _;
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::queue::{Queue, Refused, Waiting};
 use super::tracker::{Rung, Tracker};
-use super::{Coherence, Slot, Waiter};
+use super::{Coherence, Slot, TRACKER, Waiter};
 use crate::clock;
 use crate::resp::Protocol;
 use crate::resp::frame::{FrameScanner, Kind};
@@ -104,32 +105,6 @@ impl Shown {
     }
 }
 
-struct Queue<W> {
-    /// Not yet on their way.
-    requests: Vec<u8>,
-    /// For the replies, in order; those of requests under way included.
-    waiting: VecDeque<Waiting<W>>,
-    /// The database that the next request finds, if that is known.
-    database: Option<u32>,
-    /// Requests ever handed over on this connection.
-    queued: u64,
-    /// There is no connection, and there will be none for now.
-    refused: Option<Refused>,
-}
-
-struct Refused {
-    until: Instant,
-    why: Rc<str>,
-}
-
-enum Waiting<W> {
-    Client(W),
-    /// The reply to a request of our own means nothing.
-    Nobody,
-    /// `CLIENT TRACKING`; of this generation of the tracker.
-    Arming(u32),
-}
-
 impl<W: Waiter> Link<W> {
     /// A connection that is opened when it is first used, and begins in this database.
     #[must_use]
@@ -138,13 +113,7 @@ impl<W: Waiter> Link<W> {
             slot,
             protocol,
             database,
-            queue: RefCell::new(Queue {
-                requests: Vec::new(),
-                waiting: VecDeque::new(),
-                database: Some(database),
-                queued: 0,
-                refused: None,
-            }),
+            queue: RefCell::new(Queue::new(database)),
             armed: Cell::new(None),
             shown: Arc::new(Shown {
                 state: AtomicU8::new(IDLE),
@@ -347,9 +316,7 @@ impl<W: Waiter> Link<W> {
 
     fn lose_all(&self, upstream: &Upstream, why: &str) {
         let mut queue = self.queue.borrow_mut();
-        queue.requests.clear();
-        queue.database = Some(self.database);
-        let waiting = std::mem::take(&mut queue.waiting);
+        let waiting = queue.lose(self.database);
         drop(queue);
         self.show_waiting();
         for waiting in waiting {
@@ -358,32 +325,6 @@ impl<W: Waiter> Link<W> {
                 waiter.lose(why);
             }
         }
-    }
-}
-
-impl<W> Queue<W> {
-    fn refusal(&mut self) -> Option<Rc<str>> {
-        let refused = self.refused.as_ref()?;
-        if clock::now() < refused.until {
-            return Some(Rc::clone(&refused.why));
-        }
-        self.refused = None;
-        None
-    }
-
-    fn select(&mut self, database: u32) {
-        if self.database != Some(database) {
-            let digits = database.to_string();
-            let select = Opening::new("SELECT", &[b"SELECT", digits.as_bytes()]);
-            self.push(&select.bytes, Waiting::Nobody);
-            self.database = Some(database);
-        }
-    }
-
-    fn push(&mut self, request: &[u8], waiting: Waiting<W>) {
-        self.requests.extend_from_slice(request);
-        self.waiting.push_back(waiting);
-        self.queued += 1;
     }
 }
 
@@ -435,6 +376,8 @@ struct Live<'a, W> {
     /// On their way.
     requests: Buffer,
     unflushed: bool,
+    /// The tracker's generation when requests were last sent.
+    tracked: u32,
     /// For each write: how many requests had been handed over by then, and when it began.
     sent: VecDeque<(u64, Instant)>,
     /// Replies that have ended.
@@ -457,8 +400,9 @@ impl<'a, W: Waiter> Live<'a, W> {
         tracker: &'a Tracker,
         coherence: &'a dyn Coherence,
     ) -> Self {
-        let queue = link.queue.borrow();
+        let mut queue = link.queue.borrow_mut();
         let answered = queue.queued - queue.waiting.len() as u64;
+        queue.slow_down(clock::now());
         drop(queue);
         Self {
             link,
@@ -468,6 +412,7 @@ impl<'a, W: Waiter> Live<'a, W> {
             connection,
             requests: Buffer::default(),
             unflushed: false,
+            tracked: coherence.generation(TRACKER),
             sent: VecDeque::new(),
             answered,
             replies: Buffer::default(),
@@ -530,14 +475,21 @@ impl<'a, W: Waiter> Live<'a, W> {
                 return self.poll_flush(context);
             }
             let spare = std::mem::take(&mut self.requests).into_room();
-            let requests = std::mem::replace(&mut queue.requests, spare);
             let now = clock::now();
-            let new = queue.queued - self.sent.back().map_or(self.answered, |(upto, _)| *upto);
+            let generation = self.coherence.generation(TRACKER);
+            if std::mem::replace(&mut self.tracked, generation) != generation {
+                queue.slow_down(now);
+            }
+            let Some((requests, upto)) = queue.leave(spare, self.answered, now) else {
+                drop(queue);
+                return self.poll_flush(context);
+            };
+            let new = upto - self.sent.back().map_or(self.answered, |(upto, _)| *upto);
             count(
                 &self.upstream.counters.requests,
                 usize::try_from(new).unwrap_or(usize::MAX),
             );
-            self.sent.push_back((queue.queued, now));
+            self.sent.push_back((upto, now));
             let waiting = queue.waiting.len();
             self.link.shown.waiting.store(waiting, Ordering::Relaxed);
             self.waiting_since.get_or_insert(now);

@@ -10,6 +10,8 @@
 //! `REDIRECT`, or `BCAST`). What is done about it is a near cache's business: [`Coherence`].
 
 mod link;
+mod pace;
+mod queue;
 mod tracker;
 
 pub use link::{Link, Shown};
