@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Wrong;
 use crate::bed::{Network, Setup, run, seed};
 use crate::faults::Faults;
-use crate::relay::Way;
 use crate::report::Property;
 use crate::scenarios;
 
