@@ -187,6 +187,11 @@ impl Store {
             return Room::Made;
         }
         // What was seen of the others may be out of date.
+        self.evict_from_any(guards, need)
+    }
+
+    /// Evicts one item, or what has expired, from the first shard that has any.
+    fn evict_from_any(&self, guards: &mut Guards<'_>, need: Need) -> Room {
         let mut room = Room::Nobody;
         for step in 0..self.shards.len() {
             let index = (need.shard.unwrap_or(0) + step) % self.shards.len();
@@ -208,12 +213,16 @@ impl Store {
                 .any(|(_, shard)| shard.evictable_len() > 0)
     }
 
-    /// Without anybody to evict: what has expired, and what other shards of the command have left.
+    /// Without anybody to evict: what has expired, and what other shards of the command have left
+    /// over.
     fn clear_out(&self, guards: &mut Guards<'_>, need: Need) -> Room {
         let made = guards.iter_mut().any(|(index, shard)| {
             self.evict_among(&mut [Member::new(index, shard)], 1, need) == Room::Made
         });
-        if made { Room::Made } else { Room::Nobody }
+        if made {
+            return Room::Made;
+        }
+        self.evict_from_any(guards, need)
     }
 
     /// How many shards evict together with this one, so that there are enough items to choose
@@ -239,7 +248,8 @@ impl Store {
             if let Some(shard) = guards.find(index) {
                 return self.evict_among(&mut [Member::new(index, shard)], span, need);
             }
-            if self.shards[index].seen_items.load(Ordering::Relaxed) == 0 {
+            // Who may not be evicted may have expired.
+            if self.shards[index].seen_bytes.load(Ordering::Relaxed) == 0 {
                 return Room::Nobody;
             }
             let Some(mut shard) = self.shards[index].lock.try_lock() else {

@@ -110,6 +110,30 @@ fn expired_items_go_before_any_other() {
 }
 
 #[test]
+fn what_has_expired_in_another_shard_makes_room_where_nobody_may_be_evicted() {
+    let store = store(8, Some(100_000), Policy::NoEviction);
+    let is_in = |key: &u32, index: u64| store.hash(&key.to_le_bytes()) >> 61 == index;
+    let mut filling = (0..u32::MAX).filter(|key| is_in(key, 0));
+    let expires_at = START_MS + 10;
+    while set(
+        &store,
+        0,
+        &filling.next().unwrap().to_le_bytes(),
+        &[1; 100],
+        expires_at,
+        START_MS,
+    )
+    .is_ok()
+    {}
+    let other = (0..u32::MAX).find(|key| is_in(key, 5)).unwrap();
+    let later = START_MS + 100;
+    assert_eq!(
+        set(&store, 0, &other.to_le_bytes(), &[1; 100], 0, later),
+        Ok(())
+    );
+}
+
+#[test]
 fn one_large_value_does_not_empty_the_shard_it_falls_into() {
     let value = [1; 100];
     let store = bounded(100_000, &value, Policy::AllKeysTinyLfu);
