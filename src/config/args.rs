@@ -162,6 +162,7 @@ fn argument(setting: &'static Setting) -> Arg {
         | Kind::Text
         | Kind::Path
         | Kind::Addresses
+        | Kind::Share
         | Kind::Percentiles
         | Kind::SavePoints
         | Kind::EventClasses => String::new(),

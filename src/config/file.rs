@@ -106,13 +106,16 @@ fn text_of(item: &Item, kind: Kind, file: &str) -> Option<String> {
             | Kind::Choice(_)
             | Kind::Addresses
             | Kind::BufferLimits
+            | Kind::Share
             | Kind::Percentiles
             | Kind::TlsVersions
             | Kind::CipherSuites(_)
             | Kind::SavePoints
             | Kind::EventClasses => Some(number.value().to_string()),
         },
-        Value::Float(number) if kind == Kind::Percentiles => Some(number.value().to_string()),
+        Value::Float(number) if matches!(kind, Kind::Percentiles | Kind::Share) => {
+            Some(number.value().to_string())
+        }
         Value::Array(array) if kind.is_list() => {
             let words = array.iter().map(|value| match value {
                 Value::String(text) => Some(text.value().clone()),
@@ -140,6 +143,9 @@ fn value_of(setting: &Setting, config: &Config) -> Value {
         Kind::YesNo => Value::from(text == "yes"),
         Kind::Integer { .. } => text
             .parse::<i64>()
+            .map_or_else(|_| Value::from(&text), Value::from),
+        Kind::Share => text
+            .parse::<f64>()
             .map_or_else(|_| Value::from(&text), Value::from),
         Kind::Memory { .. } => Value::from(
             text.parse::<u64>()

@@ -45,6 +45,8 @@ pub enum Kind {
     Addresses,
     /// Groups of `class hard soft seconds`, separated by spaces.
     BufferLimits,
+    /// A number from 0 to 1.
+    Share,
     /// Percentages separated by spaces; empty is none.
     Percentiles,
     /// TLS versions separated by spaces.
@@ -134,6 +136,7 @@ impl Kind {
                 "groups of: normal, replica or pubsub, a hard limit, a soft limit, seconds"
                     .to_owned()
             }
+            Self::Share => "a number from 0 to 1".to_owned(),
             Self::Percentiles => "numbers from 0 to 100 separated by spaces".to_owned(),
             Self::TlsVersions => "TLSv1.2, TLSv1.3 or both".to_owned(),
             Self::CipherSuites(names) => format!("names of {}, with : between", names.join(", ")),
@@ -160,6 +163,7 @@ impl Kind {
             Self::Path => "path",
             Self::Addresses => "addresses",
             Self::BufferLimits => "limits",
+            Self::Share => "share",
             Self::Percentiles => "percentages",
             Self::TlsVersions => "versions",
             Self::CipherSuites(_) => "names",
@@ -179,6 +183,7 @@ impl Kind {
             | Self::MemoryOrPercent
             | Self::Octal { .. }
             | Self::Choice(_)
+            | Self::Share
             | Self::Text
             | Self::Path
             | Self::CipherSuites(_)

@@ -223,6 +223,15 @@ declare_settings! {
         /// never.
         "stale-if-error" => stale_if_error: Duration = Duration::ZERO, seconds(0, INT_MAX);
 
+        /// Which part of the reads that are answered from memory is read again from upstream, to
+        /// compare: 0 is none, 0.001 is one in a thousand. What differs without upstream having
+        /// said so counts as `stale_served_total`.
+        "shadow-verify" => shadow_verify: f64 = 0.0, of(Kind::Share);
+
+        /// How often upstream is told, by TOUCH, which keys are read from memory, so that its
+        /// eviction does not take them for idle. 0 is never.
+        "upstream-touch" => upstream_touch: Duration = Duration::ZERO, seconds(0, INT_MAX);
+
         /// Connections to upstream that clients share, for each of the two protocols that is in
         /// use; at least one for each of the `io-threads`.
         "upstream-connections" => upstream_connections: usize = 1, number(1, 512).immutable();

@@ -294,6 +294,20 @@ impl Value for Hertz {
     }
 }
 
+/// A part of all, from none (0) to all of it (1).
+impl Value for f64 {
+    fn assign(&mut self, text: &str, _: Kind) -> Result<(), ValueError> {
+        let share = text.parse().ok();
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        *self = share.ok_or("argument must be between 0 and 1 inclusive")?;
+        Ok(())
+    }
+
+    fn print(&self, _: Kind) -> String {
+        self.to_string()
+    }
+}
+
 /// Percentages of the latency distributions that INFO shows.
 impl Value for Vec<f64> {
     fn assign(&mut self, text: &str, _: Kind) -> Result<(), ValueError> {
@@ -405,6 +419,12 @@ mod tests {
 
     #[test]
     fn percentiles_print_as_redis_prints_them() {
+        let set = |text: &str| read(0.0, Kind::Share, text);
+        assert_eq!(set("0.001").unwrap(), "0.001");
+        assert_eq!(set("1").unwrap(), "1");
+        for text in ["", "-0.1", "1.1", "nan", "inf", "x"] {
+            assert!(set(text).is_err(), "{text}");
+        }
         let set = |text: &str| read(Vec::<f64>::new(), Kind::Percentiles, text);
         assert_eq!(
             set("0.0 50.0 1e1 2.50 99.9999999"),

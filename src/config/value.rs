@@ -51,6 +51,7 @@ impl Kind {
             | Self::Path
             | Self::Addresses
             | Self::BufferLimits
+            | Self::Share
             | Self::Percentiles
             | Self::TlsVersions
             | Self::CipherSuites(_)
@@ -83,6 +84,7 @@ impl Kind {
             | Self::Path
             | Self::Addresses
             | Self::BufferLimits
+            | Self::Share
             | Self::Percentiles
             | Self::TlsVersions
             | Self::CipherSuites(_) => Ok(text.to_owned()),

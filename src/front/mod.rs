@@ -33,7 +33,9 @@ mod report;
 mod route;
 mod selection;
 mod session;
+mod shadow;
 mod stale;
+mod touch;
 mod waiting;
 
 use std::io;
@@ -103,6 +105,11 @@ pub struct Front {
     baseline: Mutex<near::Stats>,
     /// Which keys are cached, if not all are.
     selection: Selection,
+    /// Which hits are looked at more closely.
+    hits: shadow::Sampling,
+    shadow: shadow::Shadow,
+    /// Keys that upstream was told to take for used.
+    touched: AtomicU64,
     /// Whether stale copies are served, as far as the log was told.
     stale: stale::Episode,
 }
@@ -150,6 +157,9 @@ impl Front {
             links: Mutex::default(),
             baseline: Mutex::default(),
             selection: Selection::default(),
+            hits: shadow::Sampling::default(),
+            shadow: shadow::Shadow::default(),
+            touched: AtomicU64::new(0),
             stale: stale::Episode::default(),
         });
         let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&front);
@@ -199,6 +209,7 @@ impl Front {
             // Copies of keys that are left out now would be there still if they came in again.
             self.flush();
         }
+        self.hits.follow(&config);
         let settings = &self.near.settings;
         let mut ttl = config.near_ttl;
         if self.tracker.rung() == Rung::TtlOnly {

@@ -1,11 +1,12 @@
 //! One I/O thread's shared connections, and its clients.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::outbox::Outbox;
+use super::touch::Touches;
 use super::waiting::Waiting;
 use super::{Front, Mailbox, Parcel};
 use crate::resp::Protocol;
@@ -24,6 +25,10 @@ pub struct Pool {
     resp3: Vec<Rc<Link<Waiting>>>,
     /// Buffers of values that were delivered.
     spares: RefCell<Vec<Vec<u8>>>,
+    /// Keys that were hit.
+    pub(super) touches: Touches,
+    /// Copies that are being compared with upstream.
+    pub(super) checks: Cell<usize>,
     outboxes: RefCell<HashMap<u64, Rc<Outbox>, ahash::RandomState>>,
 }
 
@@ -48,6 +53,8 @@ impl Pool {
             resp2: links(Protocol::Resp2, first),
             resp3: links(Protocol::Resp3, first + each),
             spares: RefCell::default(),
+            touches: Touches::default(),
+            checks: Cell::new(0),
             outboxes: RefCell::default(),
         });
         for (links, at_once) in [(&pool.resp2, true), (&pool.resp3, false)] {
@@ -65,6 +72,7 @@ impl Pool {
                 });
             }
         }
+        tokio::task::spawn_local(Rc::clone(&pool).touch());
         let receiving = Rc::clone(&pool);
         tokio::task::spawn_local(async move {
             while let Some(Parcel { seats, reply }) = mailbox.recv().await {
@@ -99,6 +107,12 @@ impl Pool {
         let threads = self.front.mailboxes.len() as u64;
         let at = (client / threads) % links.len() as u64;
         &links[usize::try_from(at).unwrap_or(0)]
+    }
+
+    /// A connection that is up.
+    pub(super) fn any_link(&self) -> Option<&Rc<Link<Waiting>>> {
+        let mut links = self.resp2.iter().chain(&self.resp3);
+        links.find(|link| link.shown().state() == "open" && !link.shown().is_down())
     }
 
     /// Takes a client in; it must leave again.

@@ -55,6 +55,9 @@ impl Shared {
         if is_busy {
             self.front.near.note_uncacheable();
         }
+        if is_hit && self.front.hits.are_sampled() {
+            self.sample_hit(raw, command, place, line, now);
+        }
         let is_answered = is_hit || (!is_busy && self.answer_stale(place, line, now));
         if !is_answered && self.is_armed(self.link()) {
             self.miss(raw, place, line, !is_busy, now);
@@ -77,7 +80,7 @@ impl Shared {
     }
 
     /// Whether changes of what is read now will be told.
-    fn is_armed(&self, link: &Link<Waiting>) -> bool {
+    pub(super) fn is_armed(&self, link: &Link<Waiting>) -> bool {
         link.is_armed(self.front.generation(TRACKER))
     }
 
@@ -144,6 +147,10 @@ impl Shared {
         for key in request.iter_from(1) {
             let mut reply = Vec::new();
             let got = near.get(store, place(key), line, now, &mut reply);
+            if got.is_ok() && self.front.hits.are_sampled() {
+                let raw = request_of(&[b"GET", key]);
+                self.sample_hit(&raw, get, place(key), line, now);
+            }
             missing += usize::from(got.is_err());
             parts.push(got.is_ok().then(|| reply.into()));
         }

@@ -37,6 +37,8 @@ impl Watched for Front {
             private_visits: self.privates.load(Ordering::Relaxed),
             tracker_losses: self.tracker.lost.load(Ordering::Relaxed),
             staleness_bound: self.bound(),
+            shadow: self.shadow.report(),
+            touched: self.touched.load(Ordering::Relaxed),
             links,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::outbox::Outbox;
 use super::pool::Pool;
+use super::shadow::Check;
 use super::stale::Fallback;
 use super::{Parcel, Seat, WHOLE};
 use crate::near::{Token, Ttl, Why};
@@ -27,6 +28,10 @@ pub(super) enum Waiting {
     Sweeps(Rc<Pool>, Place),
     /// A client, for its `SELECT` of a database that upstream may not have.
     Select(Place, Rc<Cell<Selected>>),
+    /// Nobody.
+    Nobody,
+    /// A copy that was served, for what it is compared with.
+    Shadow(Box<Check>),
     /// A flight, for its value.
     Value(Rc<Reading>),
     /// The same, for how long it holds.
@@ -143,6 +148,8 @@ impl Waiter for Waiting {
                 }
                 place.put(bytes, ended);
             }
+            Self::Nobody => {}
+            Self::Shadow(check) => check.take(bytes, ended),
             Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
             Self::Ttl(reading, digits) => {
                 digits.take(bytes);
@@ -185,6 +192,8 @@ impl Waiter for Waiting {
                 selected.set(Selected::No);
                 place.fail(why);
             }
+            Self::Nobody => {}
+            Self::Shadow(mut check) => check.give_up(),
             Self::Value(reading) => reading.fail(why),
             Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),
         }

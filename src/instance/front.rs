@@ -55,8 +55,30 @@ pub struct Report {
     pub tracker_losses: u64,
     /// How old a value from memory can be at most.
     pub staleness_bound: Duration,
+    /// What `shadow-verify` found.
+    pub shadow: ShadowReport,
+    /// Keys that upstream was told to take for used (`upstream-touch`).
+    pub touched: u64,
     /// The connections that clients share.
     pub links: Vec<LinkReport>,
+}
+
+/// Bounds of the ages of stale copies, in ms.
+pub const STALE_AGES_MS: [u64; 8] = [1, 10, 100, 1000, 10_000, 60_000, 600_000, 3_600_000];
+
+/// What comparisons of hits with upstream told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShadowReport {
+    /// Hits compared.
+    pub checks: u64,
+    /// Those that differed as their key was changing.
+    pub races: u64,
+    /// Those that were stale.
+    pub stale: u64,
+    /// How long before these had been read: by [`STALE_AGES_MS`], and all above.
+    pub ages: [u64; STALE_AGES_MS.len() + 1],
+    /// The sum of these times, in ms.
+    pub ages_sum_ms: u64,
 }
 
 /// How a shared connection is.

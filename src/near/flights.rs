@@ -66,6 +66,30 @@ impl<W> Flight<W> {
         sent: Now,
         leader: W,
     ) -> Self {
+        let waiters = SmallVec::from_buf([leader]);
+        Self::with(place, line, stamp, sent, State::Open, waiters)
+    }
+
+    /// One that nobody waits for, and nobody joins: of its reply, the hash is known already.
+    pub(super) fn watching(
+        place: Place<'_>,
+        line: Line<'_>,
+        stamp: Stamp,
+        sent: Now,
+        reply_hash: u64,
+    ) -> Self {
+        let state = State::Echo(reply_hash);
+        Self::with(place, line, stamp, sent, state, Waiters::new())
+    }
+
+    fn with(
+        place: Place<'_>,
+        line: Line<'_>,
+        stamp: Stamp,
+        sent: Now,
+        state: State,
+        waiters: Waiters<W>,
+    ) -> Self {
         let mut bytes = SmallVec::from_slice(place.key.bytes);
         bytes.extend_from_slice(line.arguments);
         Self {
@@ -77,9 +101,9 @@ impl<W> Flight<W> {
             bytes,
             key_len: place.key.bytes.len(),
             stamp,
-            state: State::Open,
+            state,
             sent,
-            waiters: SmallVec::from_buf([leader]),
+            waiters,
         }
     }
 
@@ -168,7 +192,7 @@ impl<W> Stripe<W> {
     pub(super) fn begin(&mut self, mut flight: Flight<W>) -> u64 {
         flight.id = self.next_id;
         self.next_id += 1;
-        if flight.state == State::Open {
+        if matches!(flight.state, State::Open | State::Echo(_)) {
             if self.listed_len < FLIGHTS_PER_STRIPE_MAX
                 && self.listed_of(flight.hash).count() < FLIGHTS_PER_KEY_MAX
             {

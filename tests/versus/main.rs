@@ -9,6 +9,7 @@
 //! - `ladder`: how an upstream tells what changes
 //! - `near`: what operators see of a front's near cache
 //! - `own`: what a front answers itself, and who its clients are
+//! - `sampling`: hits of a front that are compared with upstream, and told to it
 //! - `sentinel`: a front whose upstream moves
 //! - `start`: flags, files, exit codes and the admin port
 //! - `upstream`: the ways to reach an upstream, with the near cache
@@ -30,6 +31,7 @@ mod memory;
 mod near;
 mod own;
 mod random;
+mod sampling;
 mod script;
 mod sentinel;
 #[path = "../support/servers.rs"]

@@ -323,7 +323,7 @@ fn only_keys_that_the_settings_name_are_kept() {
     assert_eq!(rise, one("near_misses_uncacheable"));
 }
 
-fn fetch(port: u16, path: &str) -> String {
+pub(crate) fn fetch(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the admin port");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("a request");

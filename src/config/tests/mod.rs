@@ -80,6 +80,7 @@ fn unusual(setting: &Setting) -> &'static str {
         "no",
         "7",
         "77",
+        "0.25",
         "8gb",
         "TLSv1.3",
         "debug",

@@ -14,7 +14,7 @@ use prometheus::{Error, TextEncoder};
 use crate::command::server::{Memory, Totals};
 use crate::command::table::COMMANDS;
 use crate::instance::Instance;
-use crate::instance::front::Report;
+use crate::instance::front::{Report, STALE_AGES_MS, ShadowReport};
 use crate::keyspace::View;
 use crate::metrics::Snapshot;
 use crate::metrics::histogram::Totals as Durations;
@@ -253,7 +253,63 @@ fn near(page: &mut Page, report: &Report) {
         page.counter(&format!("{name}_total"), help, count);
     }
     misses(page, report);
+    shadow(page, report);
     coherence(page, report);
+}
+
+fn shadow(page: &mut Page, report: &Report) {
+    let shadow = &report.shadow;
+    for (name, help, count) in [
+        (
+            "shadow_checks",
+            "Reads answered from memory that were compared with the upstream.",
+            shadow.checks,
+        ),
+        (
+            "shadow_races",
+            "Those that differed as their key was changing.",
+            shadow.races,
+        ),
+        (
+            "stale_served",
+            "Those that were stale: the upstream had not told of the change.",
+            shadow.stale,
+        ),
+        (
+            "upstream_touched_keys",
+            "Keys that the upstream was told to take for used.",
+            report.touched,
+        ),
+    ] {
+        page.counter(&format!("{name}_total"), help, count);
+    }
+    page.family(
+        "stale_served_age_seconds",
+        "How long before a stale copy that was served had been read.",
+        MetricType::HISTOGRAM,
+        vec![stale_ages(shadow)],
+    );
+}
+
+fn stale_ages(shadow: &ShadowReport) -> Metric {
+    let mut upto = 0;
+    let buckets = STALE_AGES_MS
+        .iter()
+        .zip(&shadow.ages)
+        .map(|(bound, count)| {
+            upto += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(float_of_u64(*bound) / MILLIS_PER_SECOND);
+            bucket.set_cumulative_count(upto);
+            bucket
+        });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(shadow.ages.iter().sum());
+    histogram.set_sample_sum(float_of_u64(shadow.ages_sum_ms) / MILLIS_PER_SECOND);
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    metric
 }
 
 fn misses(page: &mut Page, report: &Report) {
@@ -464,6 +520,7 @@ fn histogram_metric(durations: &Durations, nanos: u64) -> Metric {
 const FIRST_POWER: u32 = 10;
 const LAST_POWER: u32 = 32;
 const NANOS_PER_SECOND: f64 = 1e9;
+const MILLIS_PER_SECOND: f64 = 1e3;
 
 /// Gives a metric its label.
 trait Labelled {
