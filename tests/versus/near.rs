@@ -401,3 +401,29 @@ fn metrics_tell_of_the_near_cache_and_of_coherence() {
         "{answer}"
     );
 }
+
+#[test]
+fn where_nothing_is_told_copies_are_kept_for_the_bound() {
+    let upstream = Server::redis(&[]);
+    let admin = free_port();
+    let url = format!("redis://127.0.0.1:{}", upstream.port);
+    let args = [
+        "--upstream",
+        &url,
+        "--upstream-tracking",
+        "none",
+        "--admin-port",
+        &admin.to_string(),
+    ];
+    let front = Server::corral(&args);
+    let mut client = front.connect();
+    assert_eq!(client.say("SET k v"), OK);
+    until("a read is a hit", || {
+        client.say("GET k");
+        client.say("GET k");
+        scraped(admin, "corral_near_hits_total", None) > Some(0.0)
+    });
+    assert_eq!(upstream.connect().say("SET k new"), OK);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.say("GET k"), "$3\r\nnew\r\n");
+}
