@@ -4,7 +4,7 @@
 //! is known to be down, at once. What was voided is never served, nor is anything to a client whose
 //! own writes may have changed it unseen.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Front;
 use super::client::Shared;
@@ -110,11 +110,18 @@ impl Shared {
 #[derive(Default)]
 pub(super) struct Episode {
     is_on: AtomicBool,
+    /// When the last one was, by the near cache's clock.
+    last_ns: AtomicU64,
 }
+
+/// It is over when none was served for so long, and no connection is down.
+const QUIET_NS: u64 = 1_000_000_000;
 
 impl Front {
     /// A stale copy is served.
     pub(super) fn begin_stale(&self) {
+        let now_ns = self.now().mono_ns;
+        self.stale.last_ns.store(now_ns, Ordering::Relaxed);
         if !self.stale.is_on.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 upstream = self.upstream.shown(),
@@ -126,6 +133,10 @@ impl Front {
     /// Tells when upstream answers again. To be called now and then.
     pub(super) fn end_stale(&self) {
         if !self.stale.is_on.load(Ordering::Relaxed) {
+            return;
+        }
+        let last_ns = self.stale.last_ns.load(Ordering::Relaxed);
+        if self.now().mono_ns.saturating_sub(last_ns) < QUIET_NS {
             return;
         }
         let is_down =
