@@ -181,15 +181,8 @@ impl Front {
         let coherence: Arc<dyn Coherence> = Arc::<Self>::clone(&self);
         let tracker = Arc::clone(&self.tracker);
         let bound = || self.bound();
-        let tracking = async {
-            tracker
-                .run(Arc::clone(&self.upstream), coherence, bound)
-                .await;
-            // There is nothing to follow; the rest goes on.
-            std::future::pending::<()>().await;
-        };
         tokio::select! {
-            () = tracking => {}
+            () = tracker.run(Arc::clone(&self.upstream), coherence, bound) => {}
             () = self.look_after() => {}
             () = stopping.stopping.wait() => {}
         }
