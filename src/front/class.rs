@@ -26,6 +26,8 @@ pub(super) enum Class {
     Session(Verb),
     /// By the front itself: what it is asked of itself, as standalone (`CORRAL.INFO` …).
     Own,
+    /// Over a connection of the request's own: it ends a script that holds up the others.
+    Kill,
     /// Over a connection of the client's own.
     Private,
 }
@@ -61,6 +63,7 @@ pub(super) fn classify(request: &Request<'_>) -> (Option<&'static Command>, Clas
             | Class::Writes
             | Class::Sweeps
             | Class::Own
+            | Class::Kill
             | Class::Session(_) => (None, Class::Plain),
         },
     }
@@ -93,6 +96,7 @@ fn class_of(command: &Command) -> Class {
         "eval" | "evalsha" | "fcall" | "eval_ro" | "evalsha_ro" | "fcall_ro" => {
             return Class::Unknown;
         }
+        "script|kill" | "function|kill" => return Class::Kill,
         // It waits for another server, and for long.
         "migrate" => return Class::Private,
         _ => {}
@@ -217,7 +221,7 @@ mod tests {
                 Class::Near | Class::NearEach => assert!(command.cacheable && !is_write),
                 Class::Plain => assert!(!is_write, "{}", command.name),
                 Class::Writes | Class::Unknown | Class::Sweeps => {}
-                Class::Session(_) | Class::Private | Class::Own => {}
+                Class::Session(_) | Class::Private | Class::Own | Class::Kill => {}
             }
         }
         assert_eq!(named(Class::Sweeps), ["flushall", "flushdb"]);

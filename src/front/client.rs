@@ -20,7 +20,7 @@ use super::pool::Pool;
 use super::session::{Said, Session, Then};
 use super::stale::Fallback;
 use super::waiting::{Keys, Selected, Waiting};
-use super::{Front, passing, waiting};
+use super::{Front, kill, passing, waiting};
 use crate::command::keys_of::for_each_key;
 use crate::command::spec::Command;
 use crate::instance::clients::{Client, Told};
@@ -491,6 +491,10 @@ impl Shared {
                 return self.say(verb, request, raw);
             }
             (Class::Own, _) => return self.own(request),
+            (Class::Kill, _) => {
+                let at = self.outbox.expect();
+                kill::send(&self.front.upstream, raw, &self.outbox, at);
+            }
             (Class::Private, _) => return Flow::Private,
             (Class::Plain, Some(command)) if command.has_keys() => {
                 self.front.near.note_uncacheable();

@@ -41,7 +41,12 @@ impl Guard for VisitGuard {
             self.front.flush();
         }
         match class {
-            Class::Near | Class::NearEach | Class::Plain | Class::Session(_) | Class::Own => false,
+            Class::Near
+            | Class::NearEach
+            | Class::Plain
+            | Class::Kill
+            | Class::Session(_)
+            | Class::Own => false,
             Class::Writes | Class::Unknown | Class::Sweeps => true,
             Class::Private => {
                 command.flags.contains(Flags::WRITE)

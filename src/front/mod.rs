@@ -24,6 +24,7 @@ mod class;
 mod client;
 mod guard;
 mod host;
+mod kill;
 mod outbox;
 mod own;
 mod passing;

@@ -93,3 +93,20 @@ fn an_upstream_that_is_full_costs_no_rung_and_is_not_hammered() {
     assert_eq!(told(&front, "rung"), "tracking");
     assert_eq!(told(&front, "coherent"), "1");
 }
+
+#[test]
+fn a_script_that_runs_for_ever_is_killed_past_the_connection_it_holds_up() {
+    let upstream = Server::redis(&["--busy-reply-threshold", "10"]);
+    let front = Server::front(&upstream, &[]);
+    let (mut runs, mut kills) = (front.connect(), front.connect());
+    assert_eq!(kills.say("SELECT 3"), "+OK\r\n");
+    runs.send(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile 1 do end --\r\n$1\r\n0\r\n");
+    until("it is killed", || kills.say("SCRIPT KILL") == "+OK\r\n");
+    let reply = runs.frame().expect("a reply");
+    assert!(
+        reply.starts_with(b"-ERR Script killed by user"),
+        "{}",
+        reply.escape_ascii()
+    );
+    follows_foreign_writes(&upstream, &front);
+}
