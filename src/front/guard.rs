@@ -51,7 +51,7 @@ impl Guard for VisitGuard {
             Class::Private => {
                 command.flags.contains(Flags::WRITE)
                     || command.flags.contains(Flags::ADMIN)
-                    || command.name == "exec"
+                    || matches!(command.name, "exec" | "eval" | "evalsha" | "fcall")
             }
         }
     }
