@@ -9,7 +9,9 @@ mod lzf;
 
 use std::num::NonZeroU64;
 
-use crate::store::{Entry, Full, Garbage, Key, Locked, Shard, Write, charge, charge_max};
+use crate::store::{
+    Change, Entry, Extras, Full, Garbage, Key, Loaded, Locked, Shard, Write, charge, charge_max,
+};
 
 /// The keys of one command, or of one transaction.
 pub struct View<'a> {
@@ -89,6 +91,24 @@ impl<'a> View<'a> {
         found
     }
 
+    /// What is left of a key that expired, for as long as it may be served stale; nothing is
+    /// counted.
+    pub fn peek_stale(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        self.locked
+            .shard(place.key.hash)
+            .peek_stale(db, place.key, now_ms)
+    }
+
+    /// Counts a hit or a miss that was found some other way.
+    pub fn count_read(&mut self, is_hit: bool) {
+        if is_hit {
+            self.hits += 1;
+        } else {
+            self.misses += 1;
+        }
+    }
+
     /// Finds a key to change it: counts as a use of it, but as no hit or miss.
     pub fn find(&mut self, place: Place<'_>) -> Option<Entry<'_>> {
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
@@ -124,7 +144,7 @@ impl<'a> View<'a> {
     where
         I: Iterator<Item = (Place<'k>, usize)>,
     {
-        let costs = writes().map(|(place, len)| charge(place.key, len, false));
+        let costs = writes().map(|(place, len)| charge(place.key, len, Extras::default()));
         let total = costs.fold(0, usize::saturating_add);
         let mut places = writes().map(|(place, _)| place);
         if places.all(|place| self.locked.shard(place.key.hash).has_credit(total)) {
@@ -133,7 +153,7 @@ impl<'a> View<'a> {
         let now_ms = self.now_ms;
         let missing = |locked: &mut Locked<'_>, add: &mut dyn FnMut(u64, usize)| {
             for (place, len) in writes() {
-                let cost = charge(place.key, len, false);
+                let cost = charge(place.key, len, Extras::default());
                 add(place.key.hash, missing(locked, place, now_ms, |_| cost).1);
             }
         };
@@ -151,14 +171,28 @@ impl<'a> View<'a> {
         value: &[u8],
         expires_at: Option<NonZeroU64>,
     ) -> Result<(), Full> {
-        let cost = charge(place.key, value.len(), expires_at.is_some());
+        let write = Write {
+            value,
+            expires_at,
+            loaded: None,
+        };
+        self.write(place, write)
+    }
+
+    /// As [`Self::set`], where more is known of the value.
+    ///
+    /// # Errors
+    /// When memory is full and nobody may be evicted.
+    #[inline]
+    pub fn write(&mut self, place: Place<'_>, write: Write<'_>) -> Result<(), Full> {
+        let cost = charge(place.key, write.value.len(), write.extras());
         if !self.locked.shard(place.key.hash).has_credit(cost) {
             self.pay_for(place, |_| cost)?;
         }
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
-        shard.set(db, place.key, Write { value, expires_at }, now_ms);
-        shard.watchers.touch(db, place.key.bytes);
+        shard.set(db, place.key, write, now_ms);
+        self.locked.tell(db, place.key, Change::Written);
         self.changes += 1;
         Ok(())
     }
@@ -184,7 +218,7 @@ impl<'a> View<'a> {
         let shard = self.locked.shard(place.key.hash);
         let is_changed = write(shard.resize(db, place.key, len, now_ms), old_len);
         if is_changed {
-            shard.watchers.touch(db, place.key.bytes);
+            self.locked.tell(db, place.key, Change::Written);
             self.changes += 1;
         }
         Ok(())
@@ -256,6 +290,7 @@ impl<'a> View<'a> {
         self.peek(place).map(|entry| Content {
             value: entry.value().to_vec(),
             expires_at: entry.expires_at(),
+            loaded: entry.loaded(),
             is_grown: entry.is_grown(),
         })
     }
@@ -267,6 +302,7 @@ impl<'a> View<'a> {
         let Content {
             value,
             expires_at,
+            loaded,
             is_grown,
         } = content;
         if *is_grown {
@@ -282,11 +318,12 @@ impl<'a> View<'a> {
                 Write {
                     value,
                     expires_at: *expires_at,
+                    loaded: *loaded,
                 },
                 now_ms,
             );
         }
-        shard.watchers.touch(db, place.key.bytes);
+        self.locked.tell(db, place.key, Change::Written);
         self.changes += 1;
     }
 
@@ -296,8 +333,11 @@ impl<'a> View<'a> {
         let shard = self.locked.shard(place.key.hash);
         let removed = shard.remove(db, place.key, now_ms);
         if removed {
-            shard.watchers.touch(db, place.key.bytes);
+            self.locked.tell(db, place.key, Change::Removed);
             self.changes += 1;
+        } else {
+            // A load may be under way, of a value from before.
+            self.locked.tell_observer(db, place.key, Change::Removed);
         }
         removed
     }
@@ -471,6 +511,7 @@ impl<'a> View<'a> {
             Some(db) => vec![self.locked.physical(db)],
             None => (0..databases).collect(),
         };
+        cleared.iter().for_each(|&db| self.locked.tell_all(db));
         let now_ms = self.now_ms;
         let mut garbage = Garbage::default();
         for index in 0..self.locked.store().shards() {
@@ -490,6 +531,8 @@ impl<'a> View<'a> {
     /// Exchanges the keys of two databases. All shards must be locked.
     pub fn swap(&mut self, first: u16, second: u16) {
         let (one, other) = (self.locked.physical(first), self.locked.physical(second));
+        self.locked.tell_all(one);
+        self.locked.tell_all(other);
         let now_ms = self.now_ms;
         for index in 0..self.locked.store().shards() {
             self.locked.with_shard(index, |shard| {
@@ -522,6 +565,7 @@ fn missing(
 struct Content {
     value: Vec<u8>,
     expires_at: Option<NonZeroU64>,
+    loaded: Option<Loaded>,
     is_grown: bool,
 }
 

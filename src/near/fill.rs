@@ -99,6 +99,7 @@ impl<W> Near<W> {
             let write = Write {
                 value: &value,
                 expires_at: NonZeroU64::new(expires_at),
+                loaded: None,
             };
             locked.shard(key.hash).set(db, key, write, now.unix_ms);
         }

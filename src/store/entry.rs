@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU64;
 
 use super::eviction::idle_seconds;
-use super::item::{self, Flags, Handle};
+use super::item::{self, Extras, Flags, Handle, Loaded};
 use super::shard::Shard;
 use super::table::Table;
 
@@ -24,6 +24,19 @@ pub struct Write<'a> {
     pub value: &'a [u8],
     /// Unix time in ms at which it expires.
     pub expires_at: Option<NonZeroU64>,
+    /// How the value came to be, if that is to be kept.
+    pub loaded: Option<Loaded>,
+}
+
+impl Write<'_> {
+    /// What its item has beside key and value.
+    #[must_use]
+    pub fn extras(&self) -> Extras {
+        Extras {
+            expiry: self.expires_at.is_some(),
+            loaded: self.loaded.is_some(),
+        }
+    }
 }
 
 /// An item that was found; it cannot outlive the lock on its shard.
@@ -63,6 +76,13 @@ impl<'a> Entry<'a> {
         self.handle.expires_at()
     }
 
+    /// How its value came to be, if that was told.
+    #[inline]
+    #[must_use]
+    pub fn loaded(&self) -> Option<Loaded> {
+        self.handle.loaded()
+    }
+
     /// Whether it is there for a client: not yet expired.
     #[must_use]
     pub fn is_live(&self, now_ms: u64) -> bool {
@@ -98,8 +118,8 @@ impl<'a> Entry<'a> {
 /// bytes.
 #[inline]
 #[must_use]
-pub fn charge(key: Key<'_>, value_len: usize, with_expiry: bool) -> usize {
-    item::charge(key.bytes.len(), value_len, with_expiry)
+pub fn charge(key: Key<'_>, value_len: usize, extras: Extras) -> usize {
+    item::charge(key.bytes.len(), value_len, extras)
 }
 
 /// What the item of a key costs at most, with a value of `value_len` bytes.

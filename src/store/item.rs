@@ -1,8 +1,8 @@
-//! One allocation per item: header, optional expiry, key, value.
+//! One allocation per item: header, optional expiry, optional origin, key, value.
 //!
 //! ```text
-//! 0         4           8       12              16            16 or 32
-//! | key_len | value_len | place | clock24 flag8 | [ expiry 16 ] | key … | value … |
+//! 0         4           8       12              16              32
+//! | key_len | value_len | place | clock24 flag8 | [ expiry 16 ] | [ origin 16 ] | key … | value … |
 //! ```
 //!
 //! # The invariant behind every `unsafe` of this room
@@ -43,9 +43,44 @@ struct Expiry {
     _room: u16,
 }
 
+/// What is known of how a value came to be; present iff [`Flags::LOADED`] is set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// How long it was to live when it was stored, in ms; at most 49 days are told.
+    pub ttl_ms: u32,
+    /// How long it took to make (Δ), in ms; 0: not known.
+    pub delta_ms: u32,
+    /// How long past its expiry it is kept, for who may be served a stale value, in ms.
+    pub stale_ms: u32,
+    room: u32,
+}
+
+impl Loaded {
+    /// The same with another time to live, in ms.
+    #[must_use]
+    pub fn with_ttl(self, ttl_ms: u64) -> Self {
+        let ttl_ms = u32::try_from(ttl_ms).unwrap_or(u32::MAX);
+        Self { ttl_ms, ..self }
+    }
+
+    /// These times, each in ms.
+    #[must_use]
+    pub fn new(ttl_ms: u64, delta_ms: u64, stale_ms: u64) -> Self {
+        let ms = |ms| u32::try_from(ms).unwrap_or(u32::MAX);
+        Self {
+            ttl_ms: ms(ttl_ms),
+            delta_ms: ms(delta_ms),
+            stale_ms: ms(stale_ms),
+            room: 0,
+        }
+    }
+}
+
 const HEADER: usize = size_of::<Header>();
 const EXPIRY: usize = size_of::<Expiry>();
-const _: () = assert!(HEADER == 16 && EXPIRY == 16, "item layout");
+const LOADED: usize = size_of::<Loaded>();
+const _: () = assert!(HEADER == 16 && EXPIRY == 16 && LOADED == 16, "item layout");
 
 /// The low 8 bits of an item's `access` word.
 pub(super) struct Flags;
@@ -55,8 +90,8 @@ impl Flags {
     pub(super) const _KIND: u32 = 0b0000_0111;
     /// There is an [`Expiry`] between header and key.
     pub(super) const EXPIRY: u32 = 0b0000_1000;
-    /// Reserved for what a load leaves behind (its cost, its tags), between expiry and key.
-    pub(super) const _META: u32 = 0b0001_0000;
+    /// There is a [`Loaded`] between expiry and key.
+    pub(super) const LOADED: u32 = 0b0001_0000;
     /// It is in the window of its shard.
     pub(super) const WINDOW: u32 = 0b0010_0000;
     /// It was read since it entered the window.
@@ -64,6 +99,26 @@ impl Flags {
     /// Its value was grown or written in part: more may come, so room is left behind it.
     pub(super) const GROWN: u32 = 0b1000_0000;
     const ALL: u32 = 0xff;
+}
+
+/// What stands before the key.
+const EXTRAS: u32 = Flags::EXPIRY | Flags::LOADED;
+
+/// What an item has beside key and value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Room for an expiry.
+    pub expiry: bool,
+    /// Room for how its value came to be.
+    pub loaded: bool,
+}
+
+impl Extras {
+    fn flags(self) -> u32 {
+        let expiry = if self.expiry { Flags::EXPIRY } else { 0 };
+        let loaded = if self.loaded { Flags::LOADED } else { 0 };
+        expiry | loaded
+    }
 }
 
 /// The longest key or value, in bytes: their lengths are kept in 32 bits.
@@ -77,24 +132,22 @@ pub(super) struct Handle(NonNull<Header>);
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// Allocates an item with this key and this value.
+    /// Allocates an item with this key and this value. Expiry and origin, where there are any, are
+    /// zero.
     ///
     /// # Panics
     /// If one of them is longer than [`LENGTH_MAX`], for which there is never credit.
-    pub(super) fn new(key: &[u8], value: &[u8], with_expiry: bool, flags: u32) -> Self {
+    pub(super) fn new(key: &[u8], value: &[u8], extras: Extras, flags: u32) -> Self {
         let (key_len, value_len) = (length32(key.len()), length32(value.len()));
-        let flags = if with_expiry {
-            flags | Flags::EXPIRY
-        } else {
-            flags & !Flags::EXPIRY
-        };
+        let flags = flags & !EXTRAS | extras.flags();
         let layout = layout(key.len(), value.len(), flags);
         // SAFETY: the layout's size is never 0, as it holds a header.
         let pointer = unsafe { alloc(layout) }.cast::<Header>();
         let Some(pointer) = NonNull::new(pointer) else {
             handle_alloc_error(layout)
         };
-        // SAFETY: freshly allocated, large enough for the header (and the expiry, by `layout`).
+        // SAFETY: freshly allocated, large enough for the header, for what `key_offset` leaves room
+        // for before the key, and for key and value, by `layout`. All of it may be zero.
         unsafe {
             pointer.write(Header {
                 key_len,
@@ -102,15 +155,11 @@ impl Handle {
                 place: 0,
                 access: flags,
             });
-            if with_expiry {
-                pointer.add(1).cast::<Expiry>().write(Expiry {
-                    at_ms: 0,
-                    index: 0,
-                    bucket: 0,
-                    _room: 0,
-                });
-            }
             let start = pointer.cast::<u8>().add(key_offset(flags));
+            pointer
+                .add(1)
+                .cast::<u8>()
+                .write_bytes(0, key_offset(flags) - HEADER);
             start.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
             start
                 .add(key.len())
@@ -237,6 +286,41 @@ impl Handle {
         }
     }
 
+    /// Unix time in ms from which on nothing is left of it: past its expiry, for as long as it may
+    /// be served stale.
+    pub(super) fn leaves_at(&self) -> Option<NonZeroU64> {
+        let stale_ms = self.loaded().map_or(0, |loaded| loaded.stale_ms);
+        self.expires_at()
+            .map(|at| at.saturating_add(u64::from(stale_ms)))
+    }
+
+    /// How its value came to be, if that was told.
+    pub(super) fn loaded(&self) -> Option<Loaded> {
+        if !self.has(Flags::LOADED) {
+            return None;
+        }
+        let offset = loaded_offset(self.flags());
+        // SAFETY: the flag says that it is there, at an offset that is a multiple of its alignment;
+        // module invariant.
+        Some(unsafe { self.0.cast::<u8>().add(offset).cast::<Loaded>().read() })
+    }
+
+    /// Only for an item with room for it, and before its expiry is set, of which it decides how
+    /// long the item stays.
+    pub(super) fn set_loaded(self, loaded: Loaded) {
+        if self.has(Flags::LOADED) {
+            let offset = loaded_offset(self.flags());
+            // SAFETY: as in `loaded`; the caller holds `&mut Shard`.
+            unsafe {
+                self.0
+                    .cast::<u8>()
+                    .add(offset)
+                    .cast::<Loaded>()
+                    .write(loaded)
+            };
+        }
+    }
+
     /// Bucket and index in the wheel.
     pub(super) fn wheel_place(mut self) -> Option<(u16, u32)> {
         self.expiry_mut()
@@ -250,10 +334,10 @@ impl Handle {
     }
 
     /// Writes another value into the same allocation, if it has just this size class.
-    pub(super) fn overwrite(mut self, value: &[u8], with_expiry: bool) -> bool {
+    pub(super) fn overwrite(mut self, value: &[u8], extras: Extras) -> bool {
         let key_len = self.header().key_len as usize;
         let flags = self.flags() & !Flags::GROWN;
-        let fits = self.has(Flags::EXPIRY) == with_expiry
+        let fits = flags & EXTRAS == extras.flags()
             && value.len() <= LENGTH_MAX
             && self.layout() == layout(key_len, value.len(), flags);
         if fits {
@@ -336,12 +420,12 @@ pub(super) fn prefetch(address: *const u8) {
 /// What an item of these lengths will cost, in bytes; more than there is, if they are longer than
 /// [`LENGTH_MAX`].
 #[must_use]
-pub fn charge(key_len: usize, value_len: usize, with_expiry: bool) -> usize {
+pub fn charge(key_len: usize, value_len: usize, extras: Extras) -> usize {
     if key_len.max(value_len) > LENGTH_MAX {
         return usize::MAX;
     }
-    let flags = if with_expiry { Flags::EXPIRY } else { 0 };
-    charge_of(layout(key_len, value_len, flags).size(), with_expiry)
+    let layout = layout(key_len, value_len, extras.flags());
+    charge_of(layout.size(), extras.expiry)
 }
 
 /// What an item of these lengths will cost at most, however it came about.
@@ -351,7 +435,7 @@ pub fn charge_max(key_len: usize, value_len: usize) -> usize {
         return usize::MAX;
     }
     charge_of(
-        layout(key_len, value_len, Flags::EXPIRY | Flags::GROWN).size(),
+        layout(key_len, value_len, EXTRAS | Flags::GROWN).size(),
         true,
     )
 }
@@ -361,12 +445,21 @@ fn charge_of(allocated: usize, with_expiry: bool) -> usize {
     allocated + MALLOC_BYTES + SLOT_BYTES + expiry
 }
 
-fn key_offset(flags: u32) -> usize {
+fn loaded_offset(flags: u32) -> usize {
     HEADER
         + if flags & Flags::EXPIRY == 0 {
             0
         } else {
             EXPIRY
+        }
+}
+
+fn key_offset(flags: u32) -> usize {
+    loaded_offset(flags)
+        + if flags & Flags::LOADED == 0 {
+            0
+        } else {
+            LOADED
         }
 }
 

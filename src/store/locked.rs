@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
+use super::entry::Key;
+use super::observer::Change;
 use super::shard::Shard;
 use super::{Announced, Full, Store};
 
@@ -148,6 +150,29 @@ impl<'a> Locked<'a> {
         };
         let announced: Vec<Announced> = hashes.iter().filter_map(announced).collect();
         announced.into_iter().for_each(Announced::prefetch_item);
+    }
+
+    /// Tells who watches a key, whose shard must be locked, that it changed.
+    #[inline]
+    pub fn tell(&mut self, db: u16, key: Key<'_>, change: Change) {
+        self.shard(key.hash).watchers.touch(db, key.bytes);
+        self.tell_observer(db, key, change);
+    }
+
+    /// Tells only the observer, of what no client can see.
+    #[inline]
+    pub fn tell_observer(&self, db: u16, key: Key<'_>, change: Change) {
+        if let Some(observer) = self.store.observer() {
+            observer.changed(db, key.bytes, change);
+        }
+    }
+
+    /// Tells the observer that all keys of a database changed. All shards must be locked.
+    pub fn tell_all(&self, db: u16) {
+        debug_assert!(self.is_all(), "of a key whose shard is not locked");
+        if let Some(observer) = self.store.observer() {
+            observer.all_changed(db);
+        }
     }
 
     /// Whether all shards are locked.

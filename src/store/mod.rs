@@ -14,6 +14,7 @@ pub mod entry;
 pub mod eviction;
 pub mod item;
 mod locked;
+mod observer;
 mod room;
 pub mod shard;
 mod table;
@@ -32,8 +33,11 @@ pub use budget::Budget;
 use directory::Directory;
 pub use entry::{Entry, Garbage, Key, Write, charge, charge_max};
 pub use eviction::{Policy, Tuning};
+pub use item::{Extras, Loaded};
 use locked::Guards;
 pub use locked::Locked;
+use observer::Observed;
+pub use observer::{Change, Observer};
 pub use shard::Shard;
 pub use table::Announced;
 
@@ -76,6 +80,7 @@ pub struct Store {
     budget: Budget,
     /// Which tables a database's number stands for; `SWAPDB` swaps two, under all locks.
     databases: Box<[AtomicU16]>,
+    observed: Observed,
 }
 
 impl Store {
@@ -111,6 +116,7 @@ impl Store {
             hasher: hasher.clone(),
             budget: Budget::new(options.bytes_max, shards),
             databases: (0..options.databases).map(AtomicU16::new).collect(),
+            observed: Observed::default(),
         };
         store.set_limits(options.bytes_max, options.tuning);
         store

@@ -15,7 +15,7 @@ use super::eviction::Times;
 use super::eviction::sketch::Sketch;
 use super::eviction::window::Window;
 use super::eviction::{Pool, Tuning};
-use super::item::{Flags, Handle};
+use super::item::{Extras, Flags, Handle};
 use super::table::{Announced, Table};
 use super::watch::Watchers;
 use super::wheel::Wheel;
@@ -119,11 +119,19 @@ impl Shard {
             .tables
             .get(usize::from(db))?
             .find(key.hash, key.bytes)?;
-        if handle.expires_at().is_some_and(|at| at.get() <= now_ms) {
-            self.expire(db, key.hash, handle);
+        if is_due(handle.expires_at(), now_ms) {
+            self.outlived(db, key.hash, handle, now_ms);
             return None;
         }
         Some(Entry::new(handle))
+    }
+
+    /// What is left of a key that expired, for as long as it may be served stale.
+    pub fn peek_stale(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> Option<Entry<'_>> {
+        if self.peek(db, key, now_ms).is_some() {
+            return None;
+        }
+        self.find(db, key).map(Entry::new)
     }
 
     /// The item of a key, if it is there and not expired. Counts as a use of it.
@@ -144,27 +152,32 @@ impl Shard {
     /// There must be [`credit`](Self::has_credit) for [`charge`](super::charge) bytes.
     pub fn set(&mut self, db: u16, key: Key<'_>, write: Write<'_>, now_ms: u64) {
         let expires_at = write.expires_at.map_or(0, NonZeroU64::get);
-        let with_expiry = expires_at != 0;
+        let extras = write.extras();
+        let loaded = write.loaded.unwrap_or_default();
         let Some(old) = self.find(db, key) else {
-            let handle = Handle::new(key.bytes, write.value, with_expiry, 0);
+            let handle = Handle::new(key.bytes, write.value, extras, 0);
+            handle.set_loaded(loaded);
             self.insert(db, key.hash, handle, expires_at, now_ms);
             return;
         };
         self.used(key.hash, old, now_ms);
-        if old.overwrite(write.value, with_expiry) {
-            if with_expiry {
-                self.move_deadline(db, old, expires_at);
+        if old.overwrite(write.value, extras) {
+            let stale_ms = old.loaded().map_or(0, |loaded| loaded.stale_ms);
+            old.set_loaded(loaded);
+            if extras.expiry {
+                self.move_deadline(db, old, expires_at, stale_ms != loaded.stale_ms);
             }
             return;
         }
         self.stop_expiry(old);
         let flags = old.flags() & (Flags::WINDOW | Flags::TOUCHED);
-        let new = Handle::new(key.bytes, write.value, with_expiry, flags);
+        let new = Handle::new(key.bytes, write.value, extras, flags);
+        new.set_loaded(loaded);
         new.set_clock(old.clock());
         new.set_place(old.place());
         self.put_in_place(db, key.hash, old, new);
         old.free();
-        if with_expiry {
+        if extras.expiry {
             self.start_expiry(db, new, expires_at);
         }
     }
@@ -174,9 +187,9 @@ impl Shard {
     ///
     /// There must be [`credit`](Self::has_credit) for [`charge_max`](super::charge_max) bytes.
     pub fn resize(&mut self, db: u16, key: Key<'_>, len: usize, now_ms: u64) -> &mut [u8] {
-        let handle = match self.find(db, key) {
+        let handle = match self.find_live(db, key, now_ms) {
             None => {
-                let new = Handle::new(key.bytes, &[], false, Flags::GROWN).resize(len);
+                let new = Handle::new(key.bytes, &[], Extras::default(), Flags::GROWN).resize(len);
                 self.insert(db, key.hash, new, 0, now_ms);
                 new
             }
@@ -199,7 +212,8 @@ impl Shard {
         let Some(handle) = self.find(db, key) else {
             return false;
         };
-        if handle.expires_at().is_some_and(|at| at.get() <= now_ms) {
+        if is_due(handle.expires_at(), now_ms) {
+            // Nothing that was removed is served stale.
             self.expire(db, key.hash, handle);
             return false;
         }
@@ -220,11 +234,23 @@ impl Shard {
             old.set_expires_at(0);
             return true;
         };
+        // It is as old as before, and is to live for as much longer.
+        let mut loaded = old.loaded().unwrap_or_default();
+        if let Some(before) = old.expires_at() {
+            let ttl_ms = u64::from(loaded.ttl_ms).saturating_add(expires_at.get());
+            loaded = loaded.with_ttl(ttl_ms.saturating_sub(before.get()));
+        }
         if old.has(Flags::EXPIRY) {
-            self.move_deadline(db, old, expires_at.get());
+            old.set_loaded(loaded);
+            self.move_deadline(db, old, expires_at.get(), false);
             return true;
         }
-        let new = Handle::new(old.key(), old.value(), true, old.flags());
+        let extras = Extras {
+            expiry: true,
+            loaded: old.has(Flags::LOADED),
+        };
+        let new = Handle::new(old.key(), old.value(), extras, old.flags());
+        new.set_loaded(loaded);
         new.set_clock(old.clock());
         new.set_place(old.place());
         self.put_in_place(db, key.hash, old, new);
@@ -418,6 +444,26 @@ impl Shard {
         self.tables.get(usize::from(db))?.find(key.hash, key.bytes)
     }
 
+    /// The same without what expired, of which nothing is left then.
+    fn find_live(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> Option<Handle> {
+        let handle = self.find(db, key)?;
+        if is_due(handle.expires_at(), now_ms) {
+            self.expire(db, key.hash, handle);
+            return None;
+        }
+        Some(handle)
+    }
+
+    /// What expired goes, unless it may be served stale.
+    #[cold]
+    fn outlived(&mut self, db: u16, hash: u64, handle: Handle, now_ms: u64) {
+        if is_due(handle.leaves_at(), now_ms) {
+            self.expire(db, hash, handle);
+        } else {
+            self.watchers.touch(db, handle.key());
+        }
+    }
+
     fn expire(&mut self, db: u16, hash: u64, handle: Handle) {
         self.watchers.touch(db, handle.key());
         self.take_out(db, hash, handle);
@@ -476,7 +522,8 @@ impl Shard {
     fn start_expiry(&mut self, db: u16, handle: Handle, expires_at: u64) {
         self.changed = true;
         handle.set_expires_at(expires_at);
-        self.wheel.insert(db, handle, expires_at);
+        let leaves_at = handle.leaves_at().map_or(0, NonZeroU64::get);
+        self.wheel.insert(db, handle, leaves_at);
     }
 
     /// Takes an item out of window and wheel.
@@ -494,13 +541,20 @@ impl Shard {
         }
     }
 
-    fn move_deadline(&mut self, db: u16, handle: Handle, expires_at: u64) {
-        if handle.expires_at().is_some_and(|at| at.get() == expires_at) {
+    /// Moves an item's expiry; `is_moved`: how long it stays past that is another already.
+    fn move_deadline(&mut self, db: u16, handle: Handle, expires_at: u64, is_moved: bool) {
+        if !is_moved && handle.expires_at().is_some_and(|at| at.get() == expires_at) {
             return;
         }
         self.stop_expiry(handle);
         self.start_expiry(db, handle, expires_at);
     }
+}
+
+/// Whether a moment has come.
+#[inline]
+fn is_due(at: Option<NonZeroU64>, now_ms: u64) -> bool {
+    at.is_some_and(|at| at.get() <= now_ms)
 }
 
 /// A step of xorshift64*: good enough to choose samples. The state must not be 0.

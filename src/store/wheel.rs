@@ -1,5 +1,7 @@
 //! Which items expire when: a hierarchical timing wheel, so that expired items go at once.
 //!
+//! An item that may be served stale past its expiry goes when that is over.
+//!
 //! Six levels of 64 buckets; a bucket of level n is 64^(n+1) ms wide, so the first covers 4 s
 //! and the last a century. An item stands in one bucket and knows its place in it: to take it out
 //! or to move it is O(1), and nothing of a deleted item stays behind. Source: Varghese and Lauck,
@@ -120,7 +122,7 @@ impl Wheel {
             *budget -= 1;
             if let Some((db, handle)) = split(entry) {
                 self.count(db, false);
-                self.insert(db, handle, handle.expires_at().map_or(0, |at| at.get()));
+                self.insert(db, handle, handle.leaves_at().map_or(0, |at| at.get()));
             }
         }
         self.tidy(level, bucket);

@@ -177,6 +177,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Extras;
 
     #[test]
     fn places_wrap_around() {
@@ -185,7 +186,7 @@ mod tests {
             ..Window::default()
         };
         let handles: Vec<Handle> = (0..200u8)
-            .map(|key| Handle::new(&[key], b"", false, 0))
+            .map(|key| Handle::new(&[key], b"", Extras::default(), 0))
             .collect();
         for (stamp, &handle) in (0..).zip(&handles) {
             window.push(0, handle, stamp);
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn what_was_read_since_it_came_gets_a_second_chance() {
         let mut window = Window::default();
-        let handles = [1u8, 2, 3].map(|key| Handle::new(&[key], b"", false, 0));
+        let handles = [1u8, 2, 3].map(|key| Handle::new(&[key], b"", Extras::default(), 0));
         for (stamp, handle) in (10..).zip(handles) {
             window.push(7, handle, stamp);
         }

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{START_MS, check_accounts, check_empty, get, peek, set, store};
-use crate::store::item::{self, LENGTH_MAX};
+use crate::store::item::{self, Extras, LENGTH_MAX};
 use crate::store::{Entry, Full, Locked, Policy, Tuning, Write, charge_max};
 
 #[test]
@@ -23,7 +23,7 @@ fn keys_and_values_may_be_empty() {
 fn what_is_too_long_costs_more_than_there_is() {
     let store = store(1, None, Policy::AllKeysTinyLfu);
     let key = store.key(b"k");
-    assert!(item::charge(1, LENGTH_MAX, false) > LENGTH_MAX);
+    assert!(item::charge(1, LENGTH_MAX, Extras::default()) > LENGTH_MAX);
     assert!(charge_max(key, LENGTH_MAX) < usize::MAX);
     for len in [LENGTH_MAX + 1, usize::MAX] {
         assert_eq!(charge_max(key, len), usize::MAX);
@@ -84,6 +84,7 @@ fn what_may_not_be_refused_is_made_up_for_by_the_next() {
         let write = Write {
             value: &[1; 900],
             expires_at: None,
+            loaded: None,
         };
         locked.shard(key.hash).set(0, key, write, START_MS);
         drop(locked);
@@ -128,6 +129,7 @@ fn all_writes_of_a_command_are_paid_for_or_none() {
                 let write = Write {
                     value: &vec![1; len],
                     expires_at: NonZeroU64::new(START_MS + 1000),
+                    loaded: None,
                 };
                 locked.shard(key.hash).set(0, key, write, START_MS);
             }
