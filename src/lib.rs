@@ -10,6 +10,7 @@
 //! - [`store`]: the bounded, sharded map under it; the only room with `unsafe`.
 //! - [`front`]: a client of the Redis we may stand in front of; [`near`]: copies of what is there;
 //!   [`upstream`]: connections to it.
+//! - [`policy`]: what rules say of a key; [`origin`]: where a missing value comes from.
 //! - [`instance`]: what all threads share. [`config`], [`metrics`], [`clock`] are what they say.
 //!
 //! docs/ARCHITECTURE.md is the map, docs/DECISIONS.md tells why.
@@ -23,6 +24,8 @@ pub mod keyspace;
 pub mod logging;
 pub mod metrics;
 pub mod near;
+pub mod origin;
+pub mod policy;
 pub mod resp;
 pub mod server;
 pub mod store;

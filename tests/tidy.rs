@@ -16,6 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["clock"]),
     ("keyspace", &["store"]),
     ("near", &["store"]),
+    ("origin", &["clock", "config"]),
+    ("policy", &["config", "origin"]),
     ("upstream", &["clock", "resp"]),
     (
         "instance",

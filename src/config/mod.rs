@@ -7,7 +7,8 @@
 //!
 //! Invariants: a [`Config`] is valid, alone and in combination, however it was made; a source that
 //! cannot be understood stops the start, naming itself and what would be right; CONFIG SET changes
-//! everything it names or nothing. This module reads files only at start and writes one only in
+//! everything it names or nothing. Rules and origins have tables of the file to themselves: `rules/`.
+//! This module reads files only at start and writes one only in
 //! [`Config::rewrite`]; it knows no other module.
 
 mod args;
@@ -18,6 +19,7 @@ mod file;
 mod kind;
 mod machine;
 mod rows;
+pub mod rules;
 mod runtime;
 mod table;
 #[cfg(test)]
@@ -35,9 +37,11 @@ pub use choices::{
 };
 pub use docs::markdown;
 pub use error::{ConfigError, RewriteError, SetError, Source};
+pub use file::load_rules;
 pub use kind::{Kind, Unit, ValueError};
 pub use machine::memory_limit_of_machine;
 pub use rows::{Config, FIXED, SETTINGS};
+pub use rules::Rules;
 pub use table::{Group, Setting, Shape, find, settings};
 pub use types::{BindAddress, BufferLimit, Hertz, OutputBufferLimits, TlsVersions};
 
@@ -90,6 +94,12 @@ impl Config {
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// The rules and origins of that file, as they were at start.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The first rule between settings that is broken.

@@ -6,6 +6,7 @@
 //! `maxmemory`, `maxmemory-policy` and `bind`, whose defaults are ours.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::choices::{
@@ -14,6 +15,7 @@ use super::choices::{
 };
 use super::kind::Kind;
 use super::machine::{cores, memory_limit_of_machine};
+use super::rules::Rules;
 use super::table::{
     Access, Group, Setting, declare_settings, fixed, memory, microseconds, milliseconds, number,
     of, seconds, yes_no,

@@ -211,11 +211,13 @@ macro_rules! declare_settings {
             $($( $(#[doc = $doc])+ pub $field: $type, )+)+
             /// The file it was read from.
             pub(super) file: Option<PathBuf>,
+            /// The rules and origins of that file, as it was then.
+            pub(super) rules: Arc<Rules>,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($( $field: $default, )+)+ file: None }
+                Self { $($( $field: $default, )+)+ file: None, rules: Arc::default() }
             }
         }
 

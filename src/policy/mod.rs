@@ -1,0 +1,3 @@
+//! When a value is served, loaded and remembered: what rules say of a key.
+
+pub mod rules;
