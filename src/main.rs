@@ -56,7 +56,7 @@ fn serve(config: Config) -> ExitCode {
 fn failed(error: &StartError) -> ExitCode {
     eprintln!("corral: {error}");
     match error {
-        StartError::Upstream(_) => ExitCode::from(BAD_SETTINGS),
+        StartError::Upstream(_) | StartError::Rules(_) => ExitCode::from(BAD_SETTINGS),
         StartError::Bind(_) | StartError::Admin(_) | StartError::System(_) => ExitCode::FAILURE,
     }
 }

@@ -36,6 +36,8 @@ pub enum CommandError {
     OutOfMemory,
     /// A command that is not run here, only passed to an upstream.
     Unsupported(&'static str),
+    /// The request has to wait, and is to be run again then. Never told to a client.
+    Waits,
     /// Anything else, its code included.
     Other(Cow<'static, str>),
 }
@@ -73,6 +75,7 @@ impl fmt::Display for CommandError {
                     "ERR '{name}' is not supported by corral without an upstream"
                 );
             }
+            Self::Waits => "ERR the command has to wait",
             Self::Other(text) => text,
         })
     }

@@ -26,6 +26,7 @@ pub mod long_double;
 pub mod lookup;
 pub mod numbers;
 pub mod options;
+mod reads;
 pub mod run;
 pub mod server;
 pub mod spec;

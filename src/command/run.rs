@@ -15,7 +15,7 @@ use super::keys_of::for_each_key;
 use super::lookup::{self, LookupError};
 use super::server::shown;
 use super::spec::{Command, Flags};
-use super::{CommandError, Context, transactions};
+use super::{CommandError, Context, reads, transactions};
 use crate::clock;
 use crate::config::{MaxmemoryPolicy, ProtectedCommand};
 use crate::instance::Instance;
@@ -45,6 +45,8 @@ pub enum Ended {
     ReplyIsLong,
     /// The connection is to be closed behind the replies.
     Closing,
+    /// The next request waits for values; they are in the session.
+    Waits,
     /// The next request has to wait for the end of a pause.
     Paused {
         /// Whether it may change keys.
@@ -104,6 +106,12 @@ impl Runner<'_> {
             let reply_len = self.reply.len();
             timing.begin(metrics, slot, &request);
             self.one(metrics, slot, &request, now_ms);
+            if !self.session.reads.waits.is_empty() {
+                let behind = (first + ran + 1..decoder.len()).map(|at| decoder.at(at, buffer));
+                reads::look_ahead(self.instance, self.session, behind, now_ms);
+                ended = Ended::Waits;
+                break;
+            }
             let reply_len = self.reply.len().saturating_sub(reply_len);
             timing.end(self, metrics, slot, &request, reply_len);
             ran += 1;
@@ -118,6 +126,9 @@ impl Runner<'_> {
         }
         timing.finish(metrics);
         metrics.requests.add(ran as u64);
+        if ended == Ended::Done {
+            self.session.reads.arrived.clear();
+        }
         (ran, ended)
     }
 
@@ -317,6 +328,12 @@ pub(super) fn hashes_of(instance: &Instance, command: &Command, request: &Reques
 pub(super) fn invoke(context: &mut Context<'_>, command: &'static Command, request: &Request<'_>) {
     let reply_len = context.reply.len();
     if let Err(error) = (command.handler)(context, request) {
+        if error == CommandError::Waits {
+            // As if it had not run.
+            context.reply.truncate(reply_len);
+            context.view.take_counts();
+            return;
+        }
         let error = error.to_string();
         context.instance.metrics.errors.count(error.as_bytes());
         context.metrics.commands[command.index()].failed.add(1);

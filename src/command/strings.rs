@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 
 use super::options::{Rest, Unit, integer, is_word, substring};
-use super::{CommandError, Context, lcs, long_double, numbers};
+use super::{CommandError, Context, lcs, long_double, numbers, reads};
 use crate::keyspace::Place;
 use crate::resp::Request;
+use crate::store::Write;
 
 type Result = std::result::Result<(), CommandError>;
 
@@ -16,6 +17,8 @@ struct SetOptions {
     condition: Option<Condition>,
     /// Replies the old value instead of OK.
     get: bool,
+    /// How long the value took to make, in ms.
+    delta_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +51,8 @@ impl SetOptions {
                 options.get = true;
             } else if is_word(word, "keepttl") && unit.is_none() {
                 options.expiry = Expiry::Keep;
+            } else if is_word(word, "delta") && options.delta_ms.is_none() {
+                options.delta_ms = Some(delta(rest.required()?)?);
             } else if let Some(given) = Unit::of_option(word)
                 && unit.is_none_or(|(present, _)| present == given)
                 && options.expiry == Expiry::None
@@ -66,8 +71,14 @@ impl SetOptions {
 
 pub(super) fn get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let place = context.place(request.argument(1));
+    if !context.session.reads.arrived.is_empty() {
+        return reads::again(context, place);
+    }
+    let now_ms = context.view.now_ms();
     match context.view.read(place) {
+        Some(entry) if reads::is_near_end(&entry, now_ms) => reads::near_end(context, place)?,
         Some(entry) => context.reply.bulk(entry.value()),
+        None if context.session.reads.table.is_some() => reads::missing(context, place)?,
         None => context.reply.null(),
     }
     Ok(())
@@ -107,7 +118,7 @@ pub(super) fn set(context: &mut Context<'_>, request: &Request<'_>) -> Result {
             Expiry::Keep => old.as_ref().and_then(|(_, expires_at)| *expires_at),
             Expiry::At(at) => Some(at),
         };
-        store(context, place, value, expires_at)?;
+        store(context, place, value, expires_at, options.delta_ms)?;
     }
     match old {
         Some((old, _)) if options.get => context.reply.bulk(&old),
@@ -123,6 +134,7 @@ fn store(
     place: Place<'_>,
     value: &[u8],
     expires_at: Option<NonZeroU64>,
+    delta_ms: Option<u64>,
 ) -> Result {
     if expires_at.is_some_and(|at| at.get() <= context.view.now_ms()) {
         if !context.view.remove(place) {
@@ -134,7 +146,21 @@ fn store(
         }
         return Ok(());
     }
-    Ok(context.view.set(place, value, expires_at)?)
+    let loaded = reads::kept_with(context, place, expires_at, delta_ms);
+    let write = Write {
+        value,
+        expires_at,
+        loaded,
+    };
+    Ok(context.view.write(place, write)?)
+}
+
+/// How long a value took to make, in ms: above 0, and less than 50 days.
+fn delta(argument: &[u8]) -> std::result::Result<u64, CommandError> {
+    let delta_ms = u32::try_from(integer(argument)?).ok().filter(|ms| *ms > 0);
+    delta_ms.map(u64::from).ok_or(CommandError::other(
+        "ERR DELTA is how long the value took to make, in milliseconds, above 0",
+    ))
 }
 
 fn check_len(context: &Context<'_>, len: usize) -> Result {
@@ -173,7 +199,7 @@ fn set_expiring(
     let place = context.place(request.argument(1));
     let at = unit.positive_moment(request.argument(2), context.view.now_ms(), command)?;
     check_len(context, request.argument(3).len())?;
-    context.view.set(place, request.argument(3), Some(at))?;
+    store(context, place, request.argument(3), Some(at), None)?;
     context.reply.ok();
     Ok(())
 }
@@ -234,6 +260,9 @@ pub(super) fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Result 
 }
 
 pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    if context.session.reads.table.is_some() {
+        return reads::mget(context, request);
+    }
     context.reply.array(request.len() - 1);
     for key in request.iter_from(1) {
         let place = context.place(key);

@@ -169,7 +169,9 @@ pub(super) fn exec(context: &mut Context<'_>, _: &Request<'_>) -> Result {
     if is_dirty {
         context.reply.null_array();
     } else {
+        context.session.reads.is_atomic = true;
         run_queue(context, &transaction);
+        context.session.reads.is_atomic = false;
     }
     context.view = View::new(context.instance.store.lock_none(), context.view.now_ms());
     context.session.unwatch(context.instance);

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::config::{Config, MaxmemoryPolicy, SetError};
 use crate::metrics::{LatencyMonitor, Metrics, SlowLog};
-use crate::store::{Options, Policy, Store, Tuning};
+use crate::policy::Policy;
+use crate::store::{self, Options, Store, Tuning};
 use crate::upstream::Upstream;
 
 use clients::Clients;
@@ -28,7 +29,9 @@ use pause::Pause;
 /// One server.
 pub struct Instance {
     /// Our own keys.
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// Rules, and what is under way by them.
+    pub policy: Arc<Policy>,
     /// Everybody who is connected.
     pub clients: Clients,
     /// What is counted.
@@ -113,14 +116,15 @@ impl Instance {
     #[must_use]
     pub fn new(config: Config, upstream: Option<Arc<Upstream>>) -> Self {
         let now_ms = clock::unix_ms();
-        let store = Store::new(&Options {
+        let store = Arc::new(Store::new(&Options {
             shards: shards_for(config.io_threads),
             databases: u16::try_from(config.databases).unwrap_or(u16::MAX),
             bytes_max: bytes_max(&config),
             tuning: tuning(&config),
             now_ms,
-        });
+        }));
         Self {
+            policy: Policy::new(Arc::clone(&store)),
             store,
             clients: Clients::default(),
             metrics: Metrics::new(config.io_threads),
@@ -214,15 +218,15 @@ pub fn bytes_max(config: &Config) -> Option<usize> {
 pub fn tuning(config: &Config) -> Tuning {
     Tuning {
         policy: match config.maxmemory_policy {
-            MaxmemoryPolicy::NoEviction => Policy::NoEviction,
-            MaxmemoryPolicy::AllkeysLru => Policy::AllKeysLru,
-            MaxmemoryPolicy::AllkeysLfu => Policy::AllKeysLfu,
-            MaxmemoryPolicy::AllkeysRandom => Policy::AllKeysRandom,
-            MaxmemoryPolicy::AllkeysTinylfu => Policy::AllKeysTinyLfu,
-            MaxmemoryPolicy::VolatileLru => Policy::VolatileLru,
-            MaxmemoryPolicy::VolatileLfu => Policy::VolatileLfu,
-            MaxmemoryPolicy::VolatileRandom => Policy::VolatileRandom,
-            MaxmemoryPolicy::VolatileTtl => Policy::VolatileTtl,
+            MaxmemoryPolicy::NoEviction => store::Policy::NoEviction,
+            MaxmemoryPolicy::AllkeysLru => store::Policy::AllKeysLru,
+            MaxmemoryPolicy::AllkeysLfu => store::Policy::AllKeysLfu,
+            MaxmemoryPolicy::AllkeysRandom => store::Policy::AllKeysRandom,
+            MaxmemoryPolicy::AllkeysTinylfu => store::Policy::AllKeysTinyLfu,
+            MaxmemoryPolicy::VolatileLru => store::Policy::VolatileLru,
+            MaxmemoryPolicy::VolatileLfu => store::Policy::VolatileLfu,
+            MaxmemoryPolicy::VolatileRandom => store::Policy::VolatileRandom,
+            MaxmemoryPolicy::VolatileTtl => store::Policy::VolatileTtl,
         },
         samples: u16::try_from(config.maxmemory_samples).unwrap_or(u16::MAX),
         lfu_log_factor: config.lfu_log_factor,

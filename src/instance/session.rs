@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
+use crate::policy::{Arrived, Leases, Table, Wait};
 use crate::resp::decode::OwnedRequest;
 use crate::store::watch::Dirty;
 
@@ -31,6 +32,24 @@ pub struct Session {
     /// The settings in force when its present batch began.
     pub config: Arc<Config>,
     config_generation: u64,
+    /// What the rules make of its reads.
+    pub reads: Reads,
+}
+
+/// A client's reads by rule.
+#[derive(Default)]
+pub struct Reads {
+    /// The rules in force when its present batch began, if there are any.
+    pub table: Option<Arc<Table>>,
+    generation: u64,
+    /// The leases that it holds.
+    pub leases: Leases,
+    /// What the present request waits for, and what can be begun for those behind it.
+    pub waits: Vec<Wait>,
+    /// What requests of the present batch have waited for.
+    pub arrived: Vec<Arrived>,
+    /// Whether EXEC runs its commands: nothing waits then, and nothing is begun.
+    pub is_atomic: bool,
 }
 
 /// `CLIENT REPLY`
@@ -82,6 +101,7 @@ impl Session {
             closing: false,
             config,
             config_generation: instance.config_generation(),
+            reads: Reads::default(),
         }
     }
 
@@ -94,6 +114,12 @@ impl Session {
             self.config = instance.config();
             // Where nobody has to authenticate any more, nobody waits for it.
             self.is_authenticated |= self.config.requirepass.is_empty();
+        }
+        let generation = instance.policy.generation();
+        if generation != self.reads.generation {
+            self.reads.generation = generation;
+            let is_on = instance.policy.is_on();
+            self.reads.table = is_on.then(|| instance.policy.table());
         }
     }
 

@@ -83,6 +83,12 @@ impl Failure {
         }
     }
 
+    /// A call that was dropped before it ended, by a bug of ours.
+    #[must_use]
+    pub fn crashed() -> Self {
+        Self::new(FailureKind::Crashed, "the loader crashed")
+    }
+
     /// The origin said no because of how it is, not because of what was asked.
     pub(super) fn ill(text: impl AsRef<str>) -> Self {
         Self {

@@ -22,6 +22,7 @@ use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
 use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
 use crate::instance::session::{Replies, Session};
+use crate::policy::Leases;
 use crate::resp::{Decoder, Limits, Protocol, Reply};
 
 /// A connection ends; the reason is known to who ended it.
@@ -51,6 +52,10 @@ pub(super) async fn serve(
     let Over = connection.live().await;
     connection.say_goodbye().await;
     connection.session.unwatch(&instance);
+    let session = &mut connection.session;
+    instance
+        .policy
+        .leave(session.client.id, &mut session.reads.leases);
     instance.clients.remove(&client);
 }
 
@@ -152,6 +157,10 @@ impl Connection {
                     let _ = self.flush().await;
                     return Err(Over);
                 }
+                Ended::Waits => {
+                    self.flush().await?;
+                    self.wait_for_values().await?;
+                }
                 Ended::Paused { writes } => {
                     self.flush().await?;
                     self.wait_for_unpause(writes).await?;
@@ -171,6 +180,41 @@ impl Connection {
         };
         client.doing.paused.store(false, Ordering::Relaxed);
         result
+    }
+
+    /// Waits for what the next request and those behind it wait for.
+    async fn wait_for_values(&mut self) -> Result<(), Over> {
+        // Whoever ends this, the leases stay with the session: others inherit them from there.
+        let mut leases = std::mem::take(&mut self.session.reads.leases);
+        let waited = self.wait_for_each(&mut leases).await;
+        self.session.reads.leases = leases;
+        waited
+    }
+
+    async fn wait_for_each(&mut self, leases: &mut Leases) -> Result<(), Over> {
+        let instance = Arc::clone(&self.instance);
+        let client = Arc::clone(&self.session.client);
+        for wait in std::mem::take(&mut self.session.reads.waits) {
+            let end = wait.end(&instance.policy, client.id, leases);
+            tokio::pin!(end);
+            let arrived = loop {
+                let may_read = self.buffer.len() - self.start < READ_AHEAD_MAX;
+                tokio::select! {
+                    biased;
+                    arrived = &mut end => break arrived,
+                    () = client.closed(), if !may_read => return Err(Over),
+                    () = instance.stopping.wait() => return Err(Over),
+                    // A client that goes is not waited with, and what it sends may come.
+                    read = self.read(), if may_read => {
+                        if let Some(told) = read? {
+                            self.heed(told)?;
+                        }
+                    }
+                }
+            };
+            self.session.reads.arrived.push(arrived);
+        }
+        Ok(())
     }
 
     /// Drops what was run from the buffer, and memory that a big request left behind.
@@ -225,20 +269,24 @@ impl Connection {
                 }
                 Ok(())
             }
-            Some(Told::Close) => Err(Over),
-            Some(Told::Finish) => Ok(()),
-            Some(Told::Quiet) => {
+            Some(told) => self.heed(told),
+        }
+    }
+
+    /// Does what others ask for.
+    fn heed(&mut self, told: Told) -> Result<(), Over> {
+        match told {
+            Told::Close => return Err(Over),
+            Told::Finish => {}
+            Told::Quiet => {
                 if self.buffer.is_empty() {
                     self.buffer = Vec::new();
                     self.reclaim();
                 }
-                Ok(())
             }
-            Some(Told::Pushes) => {
-                self.reply.raw(&self.session.client.take_pushes());
-                Ok(())
-            }
+            Told::Pushes => self.reply.raw(&self.session.client.take_pushes()),
         }
+        Ok(())
     }
 
     /// Reads what there is, or learns what others tell.
@@ -294,7 +342,10 @@ impl Connection {
         }
         // An argument under way takes what it announced, but never more than as much again as
         // has come: what a peer only claims costs nothing.
-        let wanted = self.decoder.wanted(&self.buffer).min(self.buffer.len());
+        let wanted = self
+            .decoder
+            .wanted(&self.buffer[self.start..])
+            .min(self.buffer.len());
         let more = self.buffer.capacity() * READ_GROWTH;
         let more = more.clamp(READ_BYTES_FIRST, READ_BYTES_KEPT);
         self.buffer.reserve_exact(wanted.max(more));
@@ -402,6 +453,8 @@ fn poll_first(
     Poll::Ready(Ok(came.len()))
 }
 
+/// What a client may send ahead while one of its reads waits.
+const READ_AHEAD_MAX: usize = 64 * 1024;
 /// Room that every read has.
 const READ_BYTES_MIN: usize = 512;
 /// The first bytes of a client that was quiet.

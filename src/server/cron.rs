@@ -43,6 +43,7 @@ pub async fn run(instance: Arc<Instance>, thread: usize) {
             if clock::now().duration_since(idle_checked) >= IDLE_CHECK {
                 idle_checked = clock::now();
                 look_after_idle(&instance);
+                instance.policy.sweep();
             }
         }
         let period = instance.config().hz.period();

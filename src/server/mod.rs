@@ -48,6 +48,8 @@ pub enum StartError {
     Admin(AdminError),
     /// The upstream's address or its TLS settings are wrong.
     Upstream(String),
+    /// What a rule's origin needs is not there.
+    Rules(String),
     /// A thread or a runtime could not be made.
     System(io::Error),
 }
@@ -58,6 +60,7 @@ impl std::fmt::Display for StartError {
             Self::Bind(error) => write!(formatter, "{error}"),
             Self::Admin(error) => write!(formatter, "{error}"),
             Self::Upstream(text) => write!(formatter, "upstream: {text}"),
+            Self::Rules(text) => write!(formatter, "{text}"),
             Self::System(error) => write!(formatter, "cannot start a thread: {error}"),
         }
     }
@@ -81,6 +84,11 @@ impl Server {
         let listening = Listening::open(&config).map_err(StartError::Bind)?;
         let admin = AdminPort::open(&config).map_err(StartError::Admin)?;
         let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
+        let config = instance.config();
+        instance
+            .policy
+            .set_rules(config.rules())
+            .map_err(StartError::Rules)?;
         Ok(Self {
             instance,
             listening,

@@ -1,0 +1,280 @@
+//! Reads and writes of keys that rules are about.
+//!
+//! A handler that misses such a key, or finds its value near its end, asks the policy here. If it has to
+//! wait, it fails with [`CommandError::Waits`]: the request is run again, when what it waits for
+//! has arrived, as if for the first time. So nothing may be changed or counted before that.
+
+use std::num::NonZeroU64;
+
+use super::{CommandError, Context, lookup};
+use crate::instance::Instance;
+use crate::instance::session::Session;
+use crate::keyspace::{Place, View};
+use crate::policy::{Asker, Hit, Miss, Outcome, xfetch};
+use crate::resp::Request;
+use crate::store::{Entry, Loaded};
+
+type Result<T = ()> = std::result::Result<T, CommandError>;
+
+/// Requests of a pipeline that wait together.
+const WAITS_MAX: usize = 1024;
+
+/// What a read of a key gets.
+enum Got {
+    Value,
+    Stale,
+    Nil,
+    /// A value that was loaded and not stored.
+    Loaded(bytes::Bytes),
+}
+
+/// Whether the policy is to be asked about a value that was found.
+#[inline]
+pub(super) fn is_near_end(entry: &Entry<'_>, now_ms: u64) -> bool {
+    let Some(loaded) = entry.loaded() else {
+        return false;
+    };
+    let left_ms = entry.expires_at().map(|at| at.get().saturating_sub(now_ms));
+    left_ms.is_some_and(|left_ms| !xfetch::is_early(left_ms, loaded))
+}
+
+/// Replies a value that was found near its end, or nil to who is to make the next one.
+#[cold]
+pub(super) fn near_end(context: &mut Context<'_>, place: Place<'_>) -> Result {
+    let got = found(context, place);
+    reply(context, place, got);
+    Ok(())
+}
+
+/// Replies what there is for a key that was missed.
+#[cold]
+pub(super) fn missing(context: &mut Context<'_>, place: Place<'_>) -> Result {
+    let got = missed(context, place)?;
+    reply(context, place, got);
+    Ok(())
+}
+
+/// GET and MGET of keys of which some have been waited for: each was missed, whatever is there now.
+#[cold]
+pub(super) fn again(context: &mut Context<'_>, place: Place<'_>) -> Result {
+    let is_arrived = arrived(context.session, place).is_some();
+    let is_there = context.view.find(place).is_some();
+    context.view.count_read(is_there && !is_arrived);
+    let got = if is_there {
+        Got::Value
+    } else {
+        missed(context, place)?
+    };
+    reply(context, place, got);
+    Ok(())
+}
+
+/// MGET where there are rules: all keys that can be waited for are waited for together.
+#[cold]
+pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let instance = context.instance;
+    let table = context.session.reads.table.clone();
+    let may_wait = !request.iter_from(1).any(|key| {
+        let place = context.place(key);
+        let is_missing = !context.view.contains(place);
+        let table = table.as_deref();
+        is_missing
+            && table.is_some_and(|table| {
+                let view = &mut context.view;
+                instance.policy.has_free_lease(table, view, place)
+            })
+    });
+    let mut got = Vec::with_capacity(request.len() - 1);
+    for key in request.iter_from(1) {
+        let place = context.place(key);
+        let is_arrived = arrived(context.session, place).is_some();
+        let is_there = context.view.find(place).is_some();
+        context.view.count_read(is_there && !is_arrived);
+        got.push(if is_there && is_arrived {
+            Got::Value
+        } else if is_there {
+            found(context, place)
+        } else {
+            match ask(context, place, may_wait) {
+                Err(CommandError::Waits) => Got::Nil,
+                other => other?,
+            }
+        });
+    }
+    if !context.session.reads.waits.is_empty() {
+        return Err(CommandError::Waits);
+    }
+    context.reply.array(request.len() - 1);
+    for (key, got) in request.iter_from(1).zip(got) {
+        let place = context.place(key);
+        reply(context, place, got);
+    }
+    Ok(())
+}
+
+fn reply(context: &mut Context<'_>, place: Place<'_>, got: Got) {
+    let entry = match &got {
+        Got::Value => context.view.peek(place),
+        Got::Stale => context.view.peek_stale(place),
+        Got::Nil => None,
+        Got::Loaded(value) => {
+            context.reply.bulk(value);
+            return;
+        }
+    };
+    match entry {
+        Some(entry) => context.reply.bulk(entry.value()),
+        None => context.reply.null(),
+    }
+}
+
+/// What a value that was found comes to.
+fn found(context: &mut Context<'_>, place: Place<'_>) -> Got {
+    let now_ms = context.view.now_ms();
+    let is_near_end = context
+        .view
+        .peek(place)
+        .is_some_and(|entry| is_near_end(&entry, now_ms));
+    let session = &mut *context.session;
+    let Some(table) = session.reads.table.clone() else {
+        return Got::Value;
+    };
+    if !is_near_end || session.reads.is_atomic {
+        return Got::Value;
+    }
+    let mut asker = asker(session, true);
+    let policy = &context.instance.policy;
+    match policy.hit(&table, &mut context.view, place, &mut asker) {
+        Hit::Serve => Got::Value,
+        Hit::Nil => Got::Nil,
+    }
+}
+
+fn missed(context: &mut Context<'_>, place: Place<'_>) -> Result<Got> {
+    ask(context, place, true)
+}
+
+/// What a miss comes to.
+fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Got> {
+    let session = &mut *context.session;
+    let Some(table) = session.reads.table.clone() else {
+        return Ok(Got::Nil);
+    };
+    let policy = &context.instance.policy;
+    match arrived(session, place) {
+        Some(Outcome::Value(value)) => return Ok(Got::Loaded(value.clone())),
+        Some(Outcome::Absent) => return Ok(Got::Nil),
+        Some(Outcome::Failed(_)) if policy.stale_if_error(&table, &mut context.view, place) => {
+            return Ok(Got::Stale);
+        }
+        Some(Outcome::Failed(text)) => return Err(CommandError::other(text.to_string())),
+        None => {}
+    }
+    if session.reads.is_atomic {
+        return Ok(Got::Nil);
+    }
+    let mut asker = asker(session, may_wait);
+    match policy.miss(&table, &mut context.view, place, &mut asker) {
+        Miss::Nil => Ok(Got::Nil),
+        Miss::Stale => Ok(Got::Stale),
+        Miss::Failed(text) => Err(CommandError::other(text.to_string())),
+        Miss::Wait(wait) => {
+            session.reads.waits.push(wait);
+            Err(CommandError::Waits)
+        }
+    }
+}
+
+fn arrived<'s>(session: &'s Session, place: Place<'_>) -> Option<&'s Outcome> {
+    let arrived = session.reads.arrived.iter();
+    let mut of_key = arrived.filter(|one| one.db == place.db && *one.key == *place.key.bytes);
+    of_key.next().map(|one| &one.outcome)
+}
+
+fn asker(session: &mut Session, may_wait: bool) -> Asker<'_> {
+    Asker {
+        client: session.client.id,
+        leases: &mut session.reads.leases,
+        may_wait,
+    }
+}
+
+/// Begins the loads of reads that come right behind one that waits, so that a pipeline of misses
+/// is loaded side by side.
+#[cold]
+pub(super) fn look_ahead<'r>(
+    instance: &Instance,
+    session: &mut Session,
+    behind: impl Iterator<Item = Request<'r>>,
+    now_ms: u64,
+) {
+    let Some(table) = session.reads.table.clone() else {
+        return;
+    };
+    let is_read = |request: &Request<'_>| {
+        lookup::resolve(request).is_ok_and(|command| matches!(command.name, "get" | "mget"))
+    };
+    let is_queued = session.transaction.is_some();
+    for request in behind.take_while(|request| !is_queued && is_read(request)) {
+        for bytes in request.iter_from(1) {
+            if session.reads.waits.len() >= WAITS_MAX {
+                return;
+            }
+            let key = instance.store.key(bytes);
+            let place = Place {
+                db: session.db,
+                key,
+            };
+            let mut view = View::new(instance.store.lock(key.hash), now_ms);
+            let is_known = view.contains(place)
+                || arrived(session, place).is_some()
+                || session.reads.waits.iter().any(|wait| wait.is_for(place));
+            if is_known {
+                continue;
+            }
+            let mut asker = asker(session, true);
+            let policy = &instance.policy;
+            let wait = policy.ahead(&table, &mut view, place, &mut asker);
+            session.reads.waits.extend(wait);
+        }
+    }
+}
+
+/// What is to be kept with a value that a client is about to store, to expire at that time.
+///
+/// `delta_ms`: how long it took to make, where the client says so; else, how long the client has
+/// had the lease of the key.
+#[inline]
+pub(super) fn kept_with(
+    context: &mut Context<'_>,
+    place: Place<'_>,
+    expires_at: Option<NonZeroU64>,
+    delta_ms: Option<u64>,
+) -> Option<Loaded> {
+    if context.session.reads.table.is_none() && delta_ms.is_none() {
+        return None;
+    }
+    kept_by_rule(context, place, expires_at, delta_ms)
+}
+
+#[cold]
+fn kept_by_rule(
+    context: &mut Context<'_>,
+    place: Place<'_>,
+    expires_at: Option<NonZeroU64>,
+    delta_ms: Option<u64>,
+) -> Option<Loaded> {
+    let ttl_ms = expires_at?.get().saturating_sub(context.view.now_ms());
+    let session = &mut *context.session;
+    let made_in = {
+        let mut asker = asker(session, true);
+        let policy = &context.instance.policy;
+        policy.made_in(&mut context.view, place, &mut asker)
+    };
+    let learnt = made_in.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1));
+    let delta_ms = delta_ms.or(learnt);
+    match &session.reads.table {
+        Some(table) => table.loaded_by_client(place.key.bytes, ttl_ms, delta_ms),
+        None => delta_ms.map(|delta_ms| Loaded::new(ttl_ms, delta_ms, 0)),
+    }
+}

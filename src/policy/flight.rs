@@ -1,0 +1,53 @@
+//! A load under way, and those who wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+/// What came of a load.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The value.
+    Value(Bytes),
+    /// There is none.
+    Absent,
+    /// It is not known, and why.
+    Failed(Arc<str>),
+}
+
+/// A load under way.
+pub struct Flight {
+    is_void: AtomicBool,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    pub(super) fn new() -> Self {
+        Self {
+            is_void: AtomicBool::new(false),
+            outcome: watch::Sender::new(None),
+        }
+    }
+
+    /// Its key was changed: what it brings must not be stored. Under the lock of the key's shard.
+    pub(super) fn void(&self) {
+        self.is_void.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its key was changed since it began. Under the lock of the key's shard.
+    pub(super) fn is_void(&self) -> bool {
+        self.is_void.load(Ordering::Relaxed)
+    }
+
+    /// Tells what came of it to all who wait.
+    pub(super) fn land(&self, outcome: Outcome) {
+        self.outcome.send_replace(Some(outcome));
+    }
+
+    /// Waits for it.
+    pub(super) fn join(&self) -> watch::Receiver<Option<Outcome>> {
+        self.outcome.subscribe()
+    }
+}

@@ -1,0 +1,233 @@
+//! Loads from origins: how one begins, and what becomes of what it brings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::counts::Count;
+use super::flight::{Flight, Outcome};
+use super::works::Work;
+use super::{Active, Policy, millis};
+use crate::clock;
+use crate::keyspace::{Place, View};
+use crate::origin::{Call, Failure, Found};
+use crate::store::{Loaded, Write};
+
+/// Why a load begins behind a read that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refresh {
+    /// The value will expire soon.
+    Early,
+    /// It has expired.
+    Stale,
+}
+
+/// A load on its way, and where what it brings belongs. Lands in any case: a panic, a runtime that
+/// is shut down and a task that is dropped are failures.
+struct Journey {
+    policy: Arc<Policy>,
+    active: Arc<Active>,
+    flight: Arc<Flight>,
+    db: u16,
+    key: Box<[u8]>,
+    has_landed: bool,
+    _refresh: Option<OwnedSemaphorePermit>,
+}
+
+impl Policy {
+    /// The load of a key that is under way, or one that begins now; and whether it was under way.
+    ///
+    /// The shard of the key is locked, and no lease of it is out.
+    pub(super) fn load(
+        self: &Arc<Self>,
+        view: &mut View<'_>,
+        place: Place<'_>,
+        active: &Arc<Active>,
+    ) -> (Arc<Flight>, bool) {
+        let db = view.locked().physical(place.db);
+        let works = &self.shared.works;
+        works.with(db, place.key.bytes, |work| {
+            if let Some(Work::Load(flight)) = work {
+                return (Arc::clone(flight), true);
+            }
+            let flight = self.depart(place, active, None);
+            active.counts.loads.add();
+            *work = Some(Work::Load(Arc::clone(&flight)));
+            (flight, false)
+        })
+    }
+
+    /// Sees to it that a load is under way behind a read that is served, if there is room for one.
+    ///
+    /// The shard of the key is locked.
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        view: &mut View<'_>,
+        place: Place<'_>,
+        active: &Arc<Active>,
+        why: Refresh,
+    ) -> bool {
+        let db = view.locked().physical(place.db);
+        self.shared.works.with(db, place.key.bytes, |work| {
+            if work.is_some() {
+                return false;
+            }
+            let Ok(permit) = Arc::clone(&active.refreshes).try_acquire_owned() else {
+                active.counts.refreshes_put_off.add();
+                return false;
+            };
+            match why {
+                Refresh::Early => active.counts.early_refreshes.add(),
+                Refresh::Stale => active.counts.stale_refreshes.add(),
+            }
+            *work = Some(Work::Load(self.depart(place, active, Some(permit))));
+            true
+        })
+    }
+
+    fn depart(
+        self: &Arc<Self>,
+        place: Place<'_>,
+        active: &Arc<Active>,
+        refresh: Option<OwnedSemaphorePermit>,
+    ) -> Arc<Flight> {
+        let flight = Arc::new(Flight::new());
+        // There is a runtime once there is an origin.
+        let Some(runtime) = self.runtime.get() else {
+            flight.land(Outcome::Failed(
+                "ORIGIN there is no thread for loads".into(),
+            ));
+            return flight;
+        };
+        let journey = Journey {
+            policy: Arc::clone(self),
+            active: Arc::clone(active),
+            flight: Arc::clone(&flight),
+            db: place.db,
+            key: place.key.bytes.into(),
+            has_landed: false,
+            _refresh: refresh,
+        };
+        runtime.spawn(journey.run());
+        flight
+    }
+}
+
+impl Journey {
+    async fn run(mut self) {
+        let Some(origin) = self.active.rule.origin.clone() else {
+            return;
+        };
+        let began = clock::now();
+        // Who waits gives up at the timeout; what comes later is still worth keeping.
+        let deadline = began + self.active.rule.spec.timeout * BACKGROUND_FACTOR;
+        let loaded = {
+            let captures = self.active.rule.captures(&self.key);
+            let call = Call {
+                key: &self.key,
+                captures: &captures,
+                deadline,
+            };
+            origin.load(&call).await
+        };
+        self.land(loaded, began);
+    }
+
+    fn land(&mut self, loaded: Result<Option<Found>, Failure>, began: Instant) {
+        self.has_landed = true;
+        let counts = &self.active.counts;
+        let (count, outcome) = match &loaded {
+            Ok(Some(found)) => (&counts.loaded, Outcome::Value(found.value.clone())),
+            Ok(None) => (&counts.absent, Outcome::Absent),
+            Err(failure) => (&counts.failed, Outcome::Failed(self.told(&failure.text))),
+        };
+        count.add();
+        let delta = clock::now().duration_since(began);
+        if loaded.is_ok() {
+            counts.delta.note(millis(delta));
+        }
+        if let Some(lost) = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta) {
+            lost.add();
+        }
+        self.flight.land(outcome);
+    }
+
+    /// The text of a failure, as clients are told.
+    fn told(&self, why: &str) -> Arc<str> {
+        let origin = self.active.rule.spec.origin.as_deref().unwrap_or_default();
+        format!("ORIGIN {origin}: {why}").into()
+    }
+
+    /// Stores what came, unless the key was changed meanwhile. What was lost, if something was.
+    fn keep(&self, found: Option<&Found>, outcome: &Outcome, delta: Duration) -> Option<&Count> {
+        let counts = &self.active.counts;
+        let store = &self.policy.store;
+        let key = store.key(&self.key);
+        let place = Place { db: self.db, key };
+        let mut view = View::new(store.lock(key.hash), clock::unix_ms());
+        let db = view.locked().physical(self.db);
+        if self.flight.is_void() {
+            return Some(&counts.void);
+        }
+        self.policy.shared.works.with(db, &self.key, |work| {
+            *work = None;
+        });
+        match outcome {
+            Outcome::Value(_) => {
+                let write = found.and_then(|found| self.write(found, delta, view.now_ms()))?;
+                view.write(place, write)
+                    .is_err()
+                    .then_some(&counts.not_stored)
+            }
+            Outcome::Absent => {
+                view.remove(place);
+                self.active.memory.note_absent(db, &self.key);
+                None
+            }
+            Outcome::Failed(text) => {
+                self.active.memory.note_failed(db, &self.key, text);
+                None
+            }
+        }
+    }
+
+    /// What is to be stored, if it is to be.
+    fn write<'f>(&self, found: &'f Found, delta: Duration, now_ms: u64) -> Option<Write<'f>> {
+        let spec = &self.active.rule.spec;
+        let delta_ms = millis(delta).max(1);
+        let stale_ms = millis(self.active.stale_for());
+        let Some(ttl) = found.ttl.or(spec.ttl) else {
+            return Some(Write {
+                value: &found.value,
+                expires_at: None,
+                loaded: Some(Loaded::new(0, delta_ms, stale_ms)),
+            });
+        };
+        let shorter = 1.0 - spec.jitter * rand::random::<f64>();
+        let ttl_ms = millis(ttl.mul_f64(shorter));
+        if ttl_ms == 0 {
+            return None;
+        }
+        Some(Write {
+            value: &found.value,
+            expires_at: now_ms
+                .checked_add(ttl_ms)
+                .and_then(std::num::NonZeroU64::new),
+            loaded: Some(Loaded::new(ttl_ms, delta_ms, stale_ms)),
+        })
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            let failure = Failure::crashed();
+            self.land(Err(failure), clock::now());
+        }
+    }
+}
+
+/// A load may take so much longer than those who wait for it have.
+const BACKGROUND_FACTOR: u32 = 4;

@@ -1,0 +1,252 @@
+//! Reads that wait: for a load, or for the client that has the lease of a key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::lease::{ClientId, Late, Told};
+use super::reads::Leases;
+use super::works::Work;
+use super::{Active, Policy, flight};
+use crate::clock;
+use crate::keyspace::Place;
+
+/// A read that waits.
+pub struct Wait {
+    /// The database, as clients number it.
+    db: u16,
+    key: Box<[u8]>,
+    active: Arc<Active>,
+    until: Until,
+}
+
+enum Until {
+    Load {
+        landed: watch::Receiver<Option<flight::Outcome>>,
+        /// When the reader gives up.
+        deadline: Instant,
+    },
+    Lease {
+        /// The database, as its tables are numbered.
+        physical: u16,
+        told: oneshot::Receiver<Told>,
+        /// When the holder is late.
+        late_at: Instant,
+        deadline: Instant,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The value that was loaded; there may be a newer one by now.
+    Value(Bytes),
+    /// There is no value.
+    Absent,
+    /// It is not known. The text with its code.
+    Failed(Arc<str>),
+}
+
+/// A read that has waited, and is to be asked again with what came of it.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The database, as clients number it.
+    pub db: u16,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl std::fmt::Debug for Wait {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Wait")
+            .field("db", &self.db)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wait {
+    pub(super) fn for_load(
+        place: Place<'_>,
+        active: &Arc<Active>,
+        flight: &flight::Flight,
+        deadline: Instant,
+    ) -> Self {
+        let until = Until::Load {
+            landed: flight.join(),
+            deadline,
+        };
+        Self::new(place, active, until)
+    }
+
+    pub(super) fn for_lease(
+        (place, physical): (Place<'_>, u16),
+        active: &Arc<Active>,
+        told: oneshot::Receiver<Told>,
+        late_at: Instant,
+    ) -> Self {
+        let until = Until::Lease {
+            physical,
+            told,
+            late_at,
+            deadline: clock::now() + active.rule.spec.lease,
+        };
+        Self::new(place, active, until)
+    }
+
+    fn new(place: Place<'_>, active: &Arc<Active>, until: Until) -> Self {
+        Self {
+            db: place.db,
+            key: place.key.bytes.into(),
+            active: Arc::clone(active),
+            until,
+        }
+    }
+
+    /// Whether this is a wait for that key.
+    #[must_use]
+    pub fn is_for(&self, place: Place<'_>) -> bool {
+        self.db == place.db && *self.key == *place.key.bytes
+    }
+
+    /// Waits. What the client inherits is added to its leases.
+    pub async fn end(self, policy: &Policy, client: ClientId, leases: &mut Leases) -> Arrived {
+        let outcome = match self.until {
+            Until::Load { landed, deadline } => load(landed, deadline, &self.active).await,
+            Until::Lease {
+                physical,
+                told,
+                late_at,
+                deadline,
+            } => {
+                let mut waiting = Waiting {
+                    policy,
+                    place: (physical, &self.key),
+                    client,
+                    told,
+                    is_over: false,
+                };
+                if waiting.wait(late_at, deadline).await {
+                    self.active.counts.leases_inherited.add();
+                    leases.add(
+                        physical,
+                        &self.key,
+                        clock::now() + self.active.rule.spec.lease,
+                    );
+                }
+                Outcome::Absent
+            }
+        };
+        Arrived {
+            db: self.db,
+            key: self.key,
+            outcome,
+        }
+    }
+}
+
+async fn load(
+    mut landed: watch::Receiver<Option<flight::Outcome>>,
+    deadline: Instant,
+    active: &Active,
+) -> Outcome {
+    let name = || active.rule.spec.origin.as_deref().unwrap_or_default();
+    match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
+        Ok(Ok(outcome)) => match &*outcome {
+            Some(flight::Outcome::Value(value)) => Outcome::Value(value.clone()),
+            Some(flight::Outcome::Failed(text)) => Outcome::Failed(Arc::clone(text)),
+            Some(flight::Outcome::Absent) | None => Outcome::Absent,
+        },
+        // A load lands in any case before its flight is dropped.
+        Ok(Err(_)) => Outcome::Failed(format!("ORIGIN {}: the load was lost", name()).into()),
+        Err(_) => {
+            active.counts.timed_out.add();
+            Outcome::Failed(format!("ORIGIN {}: no answer in time", name()).into())
+        }
+    }
+}
+
+/// One who waits for the holder of a lease.
+struct Waiting<'a> {
+    policy: &'a Policy,
+    /// The database, as its tables are numbered, and the key.
+    place: (u16, &'a [u8]),
+    client: ClientId,
+    told: oneshot::Receiver<Told>,
+    /// Whether what it was told has been heeded.
+    is_over: bool,
+}
+
+impl Waiting<'_> {
+    /// Waits until there is a value, or nobody is to be waited for. Whether the lease is ours.
+    async fn wait(&mut self, mut late_at: Instant, deadline: Instant) -> bool {
+        loop {
+            let late = match timeout_at(late_at.min(deadline), &mut self.told).await {
+                Ok(Ok(Told::Inherited)) => Late::Inherited,
+                Ok(Ok(Told::Look) | Err(_)) => Late::Open,
+                Err(_) => self.look(deadline),
+            };
+            match late {
+                Late::Held(until) if !self.is_over => late_at = until,
+                Late::Held(_) | Late::Open | Late::Inherited => {
+                    self.is_over = true;
+                    return late == Late::Inherited;
+                }
+            }
+        }
+    }
+
+    /// The holder is late, or we have waited for long enough.
+    fn look(&mut self, deadline: Instant) -> Late {
+        let key = self.policy.store.key(self.place.1);
+        let _locked = self.policy.store.lock(key.hash);
+        // Somebody may have handed over to us meanwhile.
+        match self.told.try_recv() {
+            Ok(Told::Inherited) => return Late::Inherited,
+            Ok(Told::Look) => return Late::Open,
+            Err(_) => {}
+        }
+        let (db, key) = self.place;
+        let now = clock::now();
+        let late = self.policy.shared.works.with(db, key, |work| match work {
+            Some(Work::Lease(lease)) => lease.late(self.client, now),
+            Some(Work::Load(_)) | None => Late::Open,
+        });
+        if matches!(late, Late::Held(_)) && now >= deadline {
+            // From here on, nobody hands over to us.
+            self.told.close();
+            self.is_over = true;
+        }
+        late
+    }
+}
+
+impl Drop for Waiting<'_> {
+    /// A client that goes while it waits passes on what it was given and never heard of.
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let key = self.policy.store.key(self.place.1);
+        let _locked = self.policy.store.lock(key.hash);
+        let is_ours = self.told.try_recv() == Ok(Told::Inherited);
+        self.told.close();
+        if !is_ours {
+            return;
+        }
+        let (db, key) = self.place;
+        self.policy.shared.works.with(db, key, |work| {
+            if let Some(Work::Lease(lease)) = work
+                && lease.holder() == Some(self.client)
+                && !lease.hand_over(clock::now())
+            {
+                *work = None;
+            }
+        });
+    }
+}
