@@ -15,14 +15,15 @@ use super::keys_of::for_each_key;
 use super::lookup::{self, LookupError};
 use super::server::shown;
 use super::spec::{Command, Flags};
-use super::{CommandError, Context, reads, transactions};
+use super::{CommandError, Context, reads, through, transactions};
 use crate::clock;
 use crate::config::{MaxmemoryPolicy, ProtectedCommand};
 use crate::instance::Instance;
-use crate::instance::session::{Replies, Session};
+use crate::instance::session::{Passed, Replies, Session};
 use crate::keyspace::View;
 use crate::metrics::ThreadMetrics;
 use crate::metrics::slow_log::{SlowEntry, shortened};
+use crate::policy::Table;
 use crate::resp::{Decoder, Reply, Request};
 use crate::store::{Announced, Locked};
 
@@ -45,7 +46,8 @@ pub enum Ended {
     ReplyIsLong,
     /// The connection is to be closed behind the replies.
     Closing,
-    /// The next request waits for values; they are in the session.
+    /// The next request waits for values, or for origins to take what it writes; they are in the
+    /// session.
     Waits,
     /// The next request has to wait for the end of a pause.
     Paused {
@@ -104,8 +106,12 @@ impl Runner<'_> {
                 break;
             }
             let reply_len = self.reply.len();
+            let Some(passed) = self.pass(slot, &request) else {
+                ended = Ended::Waits;
+                break;
+            };
             timing.begin(metrics, slot, &request);
-            self.one(metrics, slot, &request, now_ms);
+            self.one(metrics, slot, &request, now_ms, passed);
             if !self.session.reads.waits.is_empty() {
                 let behind = (first + ran + 1..decoder.len()).map(|at| decoder.at(at, buffer));
                 reads::look_ahead(self.instance, self.session, behind, now_ms);
@@ -139,7 +145,7 @@ impl Runner<'_> {
         let metrics = &self.instance.metrics.threads[self.session.thread];
         let mut timing = Timing::start(self.session);
         let reply_len = self.reply.len();
-        self.one(metrics, &slot, request, clock::unix_ms());
+        self.one(metrics, &slot, request, clock::unix_ms(), Ok(()));
         let reply_len = self.reply.len().saturating_sub(reply_len);
         timing.end(self, metrics, &slot, request, reply_len);
         timing.finish(metrics);
@@ -178,6 +184,48 @@ impl Runner<'_> {
         Some(Ended::Paused { writes })
     }
 
+    /// Has a request written to its origins first, where rules say so: nothing, if origins have to be
+    /// asked now; else, whether it is refused.
+    fn pass(&mut self, slot: &Resolved, request: &Request<'_>) -> Option<Result<(), Vec<u8>>> {
+        let table = self.session.reads.table.as_deref();
+        if !table.is_some_and(Table::has_through) {
+            return Some(Ok(()));
+        }
+        let Ok(command) = self.admit(slot, request) else {
+            return Some(Ok(()));
+        };
+        match std::mem::take(&mut self.session.reads.through) {
+            Passed::Answered(Ok(passage)) => {
+                self.session.reads.through = Passed::Open(passage);
+                return Some(Ok(()));
+            }
+            Passed::Answered(Err(text)) => return Some(Err(text.as_bytes().to_vec())),
+            Passed::No | Passed::Asked(_) | Passed::Open(_) => {}
+        }
+        let is_queued = transactions::is_queued(self.session, command);
+        match through::needs(self.instance, self.session, command, request, is_queued) {
+            through::Needs::Nothing => Some(Ok(())),
+            through::Needs::Refusal(error) => Some(Err(error.to_string().into_bytes())),
+            through::Needs::Origins(writes) => {
+                self.session.reads.through = Passed::Asked(writes);
+                None
+            }
+        }
+    }
+
+    /// Behind a write that origins took: if the cache did not take it, its keys are removed. Other
+    /// writes of them may go on.
+    #[cold]
+    fn passed(&mut self, reply_len: usize) {
+        let is_refused = self.reply.bytes().get(reply_len) == Some(&b'-');
+        let passed = std::mem::take(&mut self.session.reads.through);
+        if let Passed::Open(passage) = passed
+            && !is_refused
+        {
+            passage.complete();
+        }
+    }
+
     /// One request, whatever comes of it.
     fn one(
         &mut self,
@@ -185,13 +233,14 @@ impl Runner<'_> {
         slot: &Resolved,
         request: &Request<'_>,
         now_ms: u64,
+        passed: Result<(), Vec<u8>>,
     ) {
         let reply_len = self.reply.len();
         // What is skipped is the reply of the command after CLIENT REPLY SKIP.
         if self.session.replies == Replies::SkipNext {
             self.session.replies = Replies::Skip;
         }
-        match self.admit(slot, request) {
+        match passed.and_then(|()| self.admit(slot, request)) {
             Ok(command) if transactions::is_queued(self.session, command) => {
                 transactions::queue(self.session, self.reply, command, request);
             }
@@ -213,6 +262,9 @@ impl Runner<'_> {
                 self.instance.metrics.errors.count(&error);
                 self.reply.error(&error);
             }
+        }
+        if matches!(self.session.reads.through, Passed::Open(_)) {
+            self.passed(reply_len);
         }
         match self.session.replies {
             Replies::On | Replies::SkipNext => {}

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::options::{Rest, Unit, integer, is_word, substring};
-use super::{CommandError, Context, lcs, long_double, numbers, reads};
+use super::{Command, CommandError, Context, lcs, long_double, numbers, reads};
 use crate::keyspace::Place;
 use crate::resp::Request;
 use crate::store::Write;
@@ -168,6 +168,62 @@ fn check_len(context: &Context<'_>, len: usize) -> Result {
         return Err(CommandError::StringTooLong);
     }
     Ok(())
+}
+
+/// What a command would store if it ran now, without looking at what is there: its pairs, and how
+/// many ms they are to live. None: it depends on what is there.
+///
+/// # Errors
+/// What is wrong with the request.
+#[expect(
+    clippy::type_complexity,
+    reason = "pairs and a time, taken apart at once"
+)]
+pub(super) fn written<'r>(
+    command: &Command,
+    request: &Request<'r>,
+    now_ms: u64,
+    value_max: usize,
+) -> std::result::Result<Option<(Vec<(&'r [u8], &'r [u8])>, Option<u64>)>, CommandError> {
+    let (first, moment) = match command.name {
+        "set" => {
+            let options = SetOptions::parse(request, now_ms)?;
+            if options.condition.is_some() || options.get {
+                return Ok(None);
+            }
+            match options.expiry {
+                Expiry::At(at) => (2, Some(at)),
+                Expiry::None | Expiry::Keep => (2, None),
+            }
+        }
+        "setex" | "psetex" => {
+            let is_millis = command.name == "psetex";
+            let unit = if is_millis {
+                Unit::Millis
+            } else {
+                Unit::Seconds
+            };
+            let at = unit.positive_moment(request.argument(2), now_ms, command.name)?;
+            (3, Some(at))
+        }
+        "mset" if !request.len().is_multiple_of(2) => (2, None),
+        _ => return Ok(None),
+    };
+    let keys = request.iter_from(1).step_by(2);
+    let values = request.iter_from(first).step_by(2);
+    let count = if command.name == "mset" {
+        usize::MAX
+    } else {
+        1
+    };
+    let pairs: Vec<_> = keys.zip(values).take(count).collect();
+    if pairs.iter().any(|(_, value)| value.len() > value_max) {
+        return Err(CommandError::StringTooLong);
+    }
+    Ok(Some((
+        pairs,
+        moment.map(|at| at.get().saturating_sub(now_ms)),
+    )))
 }
 
 pub(super) fn setnx(context: &mut Context<'_>, request: &Request<'_>) -> Result {

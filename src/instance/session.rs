@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
-use crate::policy::{Arrived, Leases, Table, Wait};
+use crate::policy::{Arrived, Leases, Passage, Table, Through, Wait};
 use crate::resp::decode::OwnedRequest;
 use crate::store::watch::Dirty;
 
@@ -36,7 +36,21 @@ pub struct Session {
     pub reads: Reads,
 }
 
-/// A client's reads by rule.
+/// How far a write to origins has come.
+#[derive(Default)]
+pub enum Passed {
+    /// None is under way.
+    #[default]
+    No,
+    /// They are to be asked.
+    Asked(Vec<Through>),
+    /// They took it, or did not: the text of why, with its code.
+    Answered(Result<Passage, Arc<str>>),
+    /// They took it: the cache is to be written now.
+    Open(Passage),
+}
+
+/// A client's reads and writes by rule.
 #[derive(Default)]
 pub struct Reads {
     /// The rules in force when its present batch began, if there are any.
@@ -48,6 +62,8 @@ pub struct Reads {
     pub waits: Vec<Wait>,
     /// What requests of the present batch have waited for.
     pub arrived: Vec<Arrived>,
+    /// What origins have to take before the present request may run, and what they said.
+    pub through: Passed,
     /// Whether EXEC runs its commands: nothing waits then, and nothing is begun.
     pub is_atomic: bool,
 }

@@ -23,6 +23,7 @@ mod reads;
 pub mod rules;
 mod wait;
 mod works;
+mod writes;
 pub mod xfetch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub use reads::{Asker, Hit, Leases, Miss};
 use rules::{Rule, RuleSet};
 pub use wait::{Arrived, Outcome, Wait};
 use works::Works;
+pub use writes::{Passage, Passing, Through};
 
 /// The rules in force, and what is under way by them.
 pub struct Policy {
@@ -51,6 +53,7 @@ pub struct Policy {
     shared: Arc<Shared>,
     /// What loads run on; there once there is an origin.
     runtime: OnceLock<Handle>,
+    writers: writes::Writers,
     /// Told when the thread of that runtime is to end.
     stopped: Arc<Notify>,
     /// Held while other rules are put in force.
@@ -99,6 +102,7 @@ impl Policy {
             store,
             shared,
             runtime: OnceLock::new(),
+            writers: writes::Writers::default(),
             stopped: Arc::default(),
             changing: Mutex::new(()),
         })

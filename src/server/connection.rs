@@ -21,7 +21,7 @@ use crate::command::lookup;
 use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
 use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
-use crate::instance::session::{Replies, Session};
+use crate::instance::session::{Passed, Replies, Session};
 use crate::policy::Leases;
 use crate::resp::{Decoder, Limits, Protocol, Reply};
 
@@ -192,29 +192,39 @@ impl Connection {
     }
 
     async fn wait_for_each(&mut self, leases: &mut Leases) -> Result<(), Over> {
-        let instance = Arc::clone(&self.instance);
-        let client = Arc::clone(&self.session.client);
+        let policy = Arc::clone(&self.instance.policy);
+        let id = self.session.client.id;
         for wait in std::mem::take(&mut self.session.reads.waits) {
-            let end = wait.end(&instance.policy, client.id, leases);
-            tokio::pin!(end);
-            let arrived = loop {
-                let may_read = self.buffer.len() - self.start < READ_AHEAD_MAX;
-                tokio::select! {
-                    biased;
-                    arrived = &mut end => break arrived,
-                    () = client.closed(), if !may_read => return Err(Over),
-                    () = instance.stopping.wait() => return Err(Over),
-                    // A client that goes is not waited with, and what it sends may come.
-                    read = self.read(), if may_read => {
-                        if let Some(told) = read? {
-                            self.heed(told)?;
-                        }
-                    }
-                }
-            };
+            let arrived = self.read_until(wait.end(&policy, id, leases)).await?;
             self.session.reads.arrived.push(arrived);
         }
+        if let Passed::Asked(writes) = std::mem::take(&mut self.session.reads.through) {
+            let answered = self.read_until(policy.write_through(writes).end()).await?;
+            self.session.reads.through = Passed::Answered(answered);
+        }
         Ok(())
+    }
+
+    /// Waits for the end of something. A client that goes is not waited with, and what it sends
+    /// meanwhile may come.
+    async fn read_until<T>(&mut self, end: impl Future<Output = T>) -> Result<T, Over> {
+        let instance = Arc::clone(&self.instance);
+        let client = Arc::clone(&self.session.client);
+        tokio::pin!(end);
+        loop {
+            let may_read = self.buffer.len() - self.start < READ_AHEAD_MAX;
+            tokio::select! {
+                biased;
+                ended = &mut end => return Ok(ended),
+                () = client.closed(), if !may_read => return Err(Over),
+                () = instance.stopping.wait() => return Err(Over),
+                read = self.read(), if may_read => {
+                    if let Some(told) = read? {
+                        self.heed(told)?;
+                    }
+                }
+            }
+        }
     }
 
     /// Drops what was run from the buffer, and memory that a big request left behind.
