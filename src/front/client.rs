@@ -176,6 +176,10 @@ impl Shared {
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     ) -> Poll<Left> {
         self.outbox.register(context);
+        if self.outbox.is_torn() {
+            self.wants_private = false;
+            self.end();
+        }
         loop {
             let mut moved = false;
             while self.take_requests() {

@@ -1,7 +1,8 @@
 //! A client's replies, in the order of its requests, whenever they come.
 //!
 //! Each request that is not answered at once takes a place. The reply to the oldest one goes out
-//! as it comes in; replies to later ones wait behind it.
+//! as it comes in; replies to later ones wait behind it. A reply of which a part went out and the
+//! rest will not come is the last thing that the client is sent.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +23,10 @@ struct Inner {
     first: u64,
     /// Bytes in places.
     held: usize,
+    /// Bytes of the reply at the first place are in `ready`, or have left.
+    has_begun: bool,
+    /// What is in `ready` ends in the middle of a reply.
+    is_torn: bool,
     /// Keys of requests under way, by their hash, each with the number of its place.
     busy: VecDeque<(u64, u64)>,
     /// Requests under way that may write any key.
@@ -140,6 +145,7 @@ impl Outbox {
         let Some(index) = inner.index(at) else { return };
         if index == 0 {
             inner.ready.extend_from_slice(bytes);
+            inner.has_begun |= !bytes.is_empty();
             if ended {
                 inner.pop();
                 inner.advance();
@@ -153,6 +159,27 @@ impl Outbox {
             inner.held += bytes.len();
         }
         inner.wake();
+    }
+
+    /// The rest of the reply at a place will not come: it is this error instead, or, where the
+    /// client was sent a part of it, the end of all replies.
+    pub(super) fn fail(&self, at: u64, error: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(index) = inner.index(at) else { return };
+        if index == 0 && inner.has_begun {
+            return inner.tear();
+        }
+        if let Place::Open(reply) = &mut inner.places[index] {
+            let came = std::mem::take(reply);
+            inner.held -= came.len();
+        }
+        drop(inner);
+        self.put(at, error, true);
+    }
+
+    /// Whether a reply will not be whole: when what is ready is written, the client must go.
+    pub(super) fn is_torn(&self) -> bool {
+        self.inner.borrow().is_torn
     }
 
     /// One part of the array at a place.
@@ -242,9 +269,7 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         inner.is_closed = true;
         inner.ready = Vec::new();
-        inner.first += inner.places.len() as u64;
-        inner.places.clear();
-        inner.busy.clear();
+        inner.forget_places();
         inner.waker = None;
     }
 }
@@ -274,6 +299,7 @@ impl Inner {
                 Place::Open(reply) => {
                     // From here on it goes out as it comes in.
                     self.held -= reply.len();
+                    self.has_begun |= !reply.is_empty();
                     self.ready.append(reply);
                     return;
                 }
@@ -287,15 +313,34 @@ impl Inner {
     fn pop(&mut self) {
         self.places.pop_front();
         self.first += 1;
+        self.has_begun = false;
         while self.busy.front().is_some_and(|(at, _)| *at < self.first) {
             self.busy.pop_front();
         }
     }
 
+    /// The reply that goes out will not be whole, so nothing can follow it.
+    fn tear(&mut self) {
+        self.is_torn = true;
+        self.forget_places();
+        self.wake_now();
+    }
+
+    fn forget_places(&mut self) {
+        self.first += self.places.len() as u64;
+        self.places.clear();
+        self.held = 0;
+        self.busy.clear();
+    }
+
     fn wake(&mut self) {
-        if !self.ready.is_empty()
-            && let Some(waker) = self.waker.take()
-        {
+        if !self.ready.is_empty() {
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&mut self) {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
@@ -375,6 +420,34 @@ mod tests {
         assert!(outbox.is_busy(9), "a script may write any key");
         outbox.end_unknown();
         assert!(!outbox.is_busy(9));
+    }
+
+    #[test]
+    fn a_reply_that_breaks_off_when_it_has_begun_is_the_last_and_else_an_error() {
+        let outbox = Outbox::default();
+        let (first, second, third) = (outbox.expect(), outbox.expect(), outbox.expect());
+        outbox.put(second, b"$4\r\nab", false);
+        outbox.fail(second, b"-ERR gone\r\n");
+        outbox.put(third, b"$4\r\nab", false);
+        outbox.put(first, b"+first\r\n", true);
+        assert_eq!(ready(&outbox), b"+first\r\n-ERR gone\r\n$4\r\nab");
+        assert!(!outbox.is_torn());
+        outbox.say(b"+fourth\r\n");
+        outbox.fail(third, b"-ERR gone\r\n");
+        assert!(outbox.is_torn() && outbox.is_idle());
+        assert_eq!(ready(&outbox), b"");
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_reply_of_which_nothing_came_fails_as_an_error() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.expect(), outbox.expect());
+        outbox.put(first, b"$2\r\na", false);
+        outbox.put(first, b"b\r\n", true);
+        outbox.fail(second, b"-ERR gone\r\n");
+        assert_eq!(ready(&outbox), b"$2\r\nab\r\n-ERR gone\r\n");
+        assert!(!outbox.is_torn() && outbox.is_idle());
     }
 
     #[test]

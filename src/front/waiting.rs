@@ -59,7 +59,7 @@ impl Place {
     }
 
     fn fail(&self, why: &str) {
-        self.outbox.put(self.at, &failure(why), true);
+        self.outbox.fail(self.at, &failure(why));
     }
 }
 

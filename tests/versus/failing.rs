@@ -1,14 +1,14 @@
 //! A front whose upstream fails: what is served meanwhile.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{Client, Server, request};
+use super::common::{Client, Missing, Server, request};
 use super::near::{coherent, keep, number_of, until};
 
 const OK: &str = "+OK\r\n";
@@ -128,23 +128,68 @@ fn an_upstream_that_is_loading_has_failed() {
 
 /// What answers everything as a Redis that loads its data.
 fn loading(port: u16) {
+    answer(port, |stream, requests| {
+        let reply = "-LOADING Redis is loading the dataset in memory\r\n";
+        stream.write_all(reply.repeat(number_of_requests(requests)).as_bytes())
+    });
+}
+
+/// Answers, over each connection to this port, what it is sent; an error ends the connection.
+/// Returns the port, which is a free one if it was 0.
+fn answer(
+    port: u16,
+    reply: impl Fn(&mut TcpStream, &[u8]) -> io::Result<()> + Send + Sync + 'static,
+) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+    let address = listener.local_addr().expect("an address");
+    let reply = Arc::new(reply);
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let reply = Arc::clone(&reply);
             std::thread::spawn(move || {
                 let mut bytes = [0; 4096];
                 while let Ok(len @ 1..) = stream.read(&mut bytes) {
-                    // Each request is an array.
-                    let requests = bytes[..len].iter().filter(|byte| **byte == b'*').count();
-                    let reply = "-LOADING Redis is loading the dataset in memory\r\n";
-                    if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
+                    if reply(&mut stream, &bytes[..len]).is_err() {
                         return;
                     }
                 }
             });
         }
     });
+    address.port()
+}
+
+/// The reply to each of these requests from what does not know HELLO, and so tells no changes.
+fn without_hello<'a>(requests: &[u8], reply: &'a str) -> &'a str {
+    if requests.starts_with(b"*2\r\n$5\r\nHELLO") {
+        "-ERR unknown command 'HELLO'\r\n"
+    } else {
+        reply
+    }
+}
+
+/// Each request is an array.
+fn number_of_requests(bytes: &[u8]) -> usize {
+    memchr::memchr_iter(b'*', bytes).count()
+}
+
+#[test]
+fn a_reply_that_breaks_off_ends_its_clients_connection_and_no_others() {
+    let port = answer(0, |stream, requests| {
+        if memchr::memmem::find(requests, b"ECHO").is_some() {
+            stream.write_all(b"$10\r\nhalf")?;
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let pong = without_hello(requests, "+PONG\r\n");
+        stream.write_all(pong.repeat(number_of_requests(requests)).as_bytes())
+    });
+    let url = format!("redis://127.0.0.1:{port}");
+    let front = Server::corral(&["--upstream", &url, "--io-threads", "1"]);
+    let (mut torn, mut other) = (front.connect(), front.connect());
+    until("it is connected", || other.say("PING") == "+PONG\r\n");
+    torn.send(b"ECHO something\r\nPING\r\n");
+    assert_eq!(torn.frame(), Err(Missing::Closed));
+    until("others are answered", || other.say("PING") == "+PONG\r\n");
 }
 
 #[test]
@@ -195,13 +240,9 @@ fn slow(most: &Arc<AtomicUsize>) -> SocketAddr {
                     stream.set_nonblocking(true).expect("an option");
                     let more = stream.read(&mut bytes[len..]).unwrap_or(0);
                     stream.set_nonblocking(false).expect("an option");
-                    let requests = memchr::memchr_iter(b'*', &bytes[..len + more]).count();
+                    let requests = number_of_requests(&bytes[..len + more]);
                     most.fetch_max(requests, Ordering::Relaxed);
-                    let reply = if bytes.starts_with(b"*2\r\n$5\r\nHELLO") {
-                        "-ERR unknown command 'HELLO'\r\n"
-                    } else {
-                        "$-1\r\n"
-                    };
+                    let reply = without_hello(&bytes, "$-1\r\n");
                     if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
                         return;
                     }
