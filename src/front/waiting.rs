@@ -178,10 +178,9 @@ impl Waiter for Waiting {
                 pool.void(&keys);
                 place.fail(why);
             }
-            Self::Unknown(pool, place, keys, held) => {
+            Self::Unknown(pool, place, keys, _) => {
                 pool.void(&keys);
-                let reply = if held.is_empty() { failure(why) } else { held };
-                release_behind_fence(&pool, &place, reply, After::LostWrite);
+                release_behind_fence(&pool, &place, failure(why), After::LostWrite);
             }
             Self::Sweeps(pool, place) => {
                 pool.flush();

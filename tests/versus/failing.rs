@@ -175,8 +175,29 @@ fn number_of_requests(bytes: &[u8]) -> usize {
 
 #[test]
 fn a_reply_that_breaks_off_ends_its_clients_connection_and_no_others() {
-    let port = answer(0, |stream, requests| {
-        if memchr::memmem::find(requests, b"ECHO").is_some() {
+    let front = before_one_that_breaks_off(b"ECHO");
+    let (mut torn, mut other) = (front.connect(), front.connect());
+    until("it is connected", || other.say("PING") == "+PONG\r\n");
+    torn.send(b"ECHO something\r\nPING\r\n");
+    assert_eq!(torn.frame(), Err(Missing::Closed));
+    until("others are answered", || other.say("PING") == "+PONG\r\n");
+}
+
+#[test]
+fn a_reply_that_breaks_off_while_it_is_held_back_is_an_error() {
+    let front = before_one_that_breaks_off(b"SOME.COMMAND");
+    let mut client = front.connect();
+    until("it is connected", || client.say("PING") == "+PONG\r\n");
+    let reply = client.say("SOME.COMMAND k");
+    assert!(reply.starts_with("-ERR upstream "), "{reply}");
+    until("it is answered", || client.say("PING") == "+PONG\r\n");
+}
+
+/// A front of what answers every request with PONG, and closes in the middle of the reply to one of
+/// this name.
+fn before_one_that_breaks_off(name: &'static [u8]) -> Server {
+    let port = answer(0, move |stream, requests| {
+        if memchr::memmem::find(requests, name).is_some() {
             stream.write_all(b"$10\r\nhalf")?;
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -184,12 +205,7 @@ fn a_reply_that_breaks_off_ends_its_clients_connection_and_no_others() {
         stream.write_all(pong.repeat(number_of_requests(requests)).as_bytes())
     });
     let url = format!("redis://127.0.0.1:{port}");
-    let front = Server::corral(&["--upstream", &url, "--io-threads", "1"]);
-    let (mut torn, mut other) = (front.connect(), front.connect());
-    until("it is connected", || other.say("PING") == "+PONG\r\n");
-    torn.send(b"ECHO something\r\nPING\r\n");
-    assert_eq!(torn.frame(), Err(Missing::Closed));
-    until("others are answered", || other.say("PING") == "+PONG\r\n");
+    Server::corral(&["--upstream", &url, "--io-threads", "1"])
 }
 
 #[test]
