@@ -496,6 +496,10 @@ impl Shared {
             }
             (Class::Own, _) => return self.own(request),
             (Class::Kill, _) => {
+                // Each takes a connection.
+                if !self.outbox.is_idle() {
+                    return Flow::Wait;
+                }
                 let at = self.outbox.expect();
                 kill::send(&self.front.upstream, raw, &self.outbox, at);
             }

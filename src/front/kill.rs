@@ -1,7 +1,8 @@
 //! `SCRIPT KILL` and `FUNCTION KILL`: over a connection of their own, whatever else is going on.
 //!
 //! A script that runs for ever holds up the shared connection it came by, and while it runs
-//! upstream refuses what a client's private connection would have to be told first.
+//! upstream refuses what a client's private connection would have to be told first. A client
+//! has one such connection at most: its next request of this kind waits for the reply.
 
 use std::rc::Rc;
 use std::sync::Arc;

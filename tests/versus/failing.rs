@@ -1,7 +1,6 @@
 //! A front whose upstream fails: what is served meanwhile.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use corral::clock;
 
 use super::common::{Client, Missing, Server, request};
+use super::fake::{answer, number_of_requests, without_hello};
 use super::near::{coherent, keep, number_of, until};
 
 const OK: &str = "+OK\r\n";
@@ -134,45 +134,6 @@ fn loading(port: u16) {
     });
 }
 
-/// Answers, over each connection to this port, what it is sent; an error ends the connection.
-/// Returns the port, which is a free one if it was 0.
-fn answer(
-    port: u16,
-    reply: impl Fn(&mut TcpStream, &[u8]) -> io::Result<()> + Send + Sync + 'static,
-) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
-    let address = listener.local_addr().expect("an address");
-    let reply = Arc::new(reply);
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let reply = Arc::clone(&reply);
-            std::thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(len @ 1..) = stream.read(&mut bytes) {
-                    if reply(&mut stream, &bytes[..len]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address.port()
-}
-
-/// The reply to each of these requests from what does not know HELLO, and so tells no changes.
-fn without_hello<'a>(requests: &[u8], reply: &'a str) -> &'a str {
-    if requests.starts_with(b"*2\r\n$5\r\nHELLO") {
-        "-ERR unknown command 'HELLO'\r\n"
-    } else {
-        reply
-    }
-}
-
-/// Each request is an array.
-fn number_of_requests(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'*', bytes).count()
-}
-
 #[test]
 fn a_reply_that_breaks_off_ends_its_clients_connection_and_no_others() {
     let front = before_one_that_breaks_off(b"ECHO");
@@ -214,8 +175,7 @@ fn a_connection_that_was_opened_is_not_stormed() {
     /// 64 reads, and what the front asks for itself.
     const UNDER_WAY_MAX: usize = 128;
     let most = Arc::new(AtomicUsize::new(0));
-    let upstream = slow(&most);
-    let url = format!("redis://127.0.0.1:{}", upstream.port());
+    let url = format!("redis://127.0.0.1:{}", slow(&most));
     let front = Server::corral(&["--upstream", &url, "--io-threads", "1"]);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| front.connect()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
@@ -241,30 +201,17 @@ fn a_connection_that_was_opened_is_not_stormed() {
 }
 
 /// Answers all that it has been sent within a while with nil, and remembers how much that was at
-/// most. It tells no changes.
-fn slow(most: &Arc<AtomicUsize>) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let address = listener.local_addr().expect("an address");
+/// most. It tells no changes. Returns its port.
+fn slow(most: &Arc<AtomicUsize>) -> u16 {
     let most = Arc::clone(most);
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let most = Arc::clone(&most);
-            std::thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 20];
-                while let Ok(len @ 1..) = stream.read(&mut bytes) {
-                    std::thread::sleep(Duration::from_millis(20));
-                    stream.set_nonblocking(true).expect("an option");
-                    let more = stream.read(&mut bytes[len..]).unwrap_or(0);
-                    stream.set_nonblocking(false).expect("an option");
-                    let requests = number_of_requests(&bytes[..len + more]);
-                    most.fetch_max(requests, Ordering::Relaxed);
-                    let reply = without_hello(&bytes, "$-1\r\n");
-                    if stream.write_all(reply.repeat(requests).as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
+    answer(0, move |stream, requests| {
+        std::thread::sleep(Duration::from_millis(20));
+        stream.set_nonblocking(true)?;
+        let mut bytes = vec![0; 1 << 20];
+        let len = stream.read(&mut bytes).unwrap_or(0);
+        stream.set_nonblocking(false)?;
+        let number = number_of_requests(requests) + number_of_requests(&bytes[..len]);
+        most.fetch_max(number, Ordering::Relaxed);
+        stream.write_all(without_hello(requests, "$-1\r\n").repeat(number).as_bytes())
+    })
 }

@@ -1,10 +1,14 @@
 //! As a front, corral passes on the very bytes, and says what is wrong when upstream is not there.
 
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{Client, Missing, Server, free_port};
+use super::common::{Client, Missing, Server, free_port, request};
+use super::fake::{answer, number_of_requests, without_hello};
 use super::script::Pair;
 
 /// Redis itself, and corral in front of another Redis, which lives as long as the result: once with
@@ -251,4 +255,32 @@ fn the_password_in_a_url_is_shown_to_nobody() {
     for words in ["GET k", "CORRAL.INFO", "CORRAL.CONFIG GET *"] {
         assert!(!client.say(words).contains("hidden"), "{words}");
     }
+}
+
+#[test]
+fn a_client_kills_scripts_one_connection_at_a_time() {
+    const KILLS: usize = 20;
+    const NOT_BUSY: &str = "-NOTBUSY No scripts in execution right now.\r\n";
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let most_ever = Arc::clone(&most);
+    let port = answer(0, move |stream, requests| {
+        let is_kill = memchr::memmem::find(requests, b"KILL").is_some();
+        if is_kill {
+            most_ever.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            // Others come meanwhile, if any may.
+            std::thread::sleep(Duration::from_millis(10));
+            now.fetch_sub(1, Ordering::Relaxed);
+        }
+        let reply = if is_kill { NOT_BUSY } else { "+PONG\r\n" };
+        let replies = without_hello(requests, reply).repeat(number_of_requests(requests));
+        stream.write_all(replies.as_bytes())
+    });
+    let url = format!("redis://127.0.0.1:{port}");
+    let front = Server::corral(&["--upstream", &url]);
+    let mut client = front.connect();
+    client.send(&request(&["SCRIPT", "KILL"]).repeat(KILLS));
+    for _ in 0..KILLS {
+        assert_eq!(client.frame(), Ok(NOT_BUSY.into()));
+    }
+    assert_eq!(most.load(Ordering::Relaxed), 1);
 }

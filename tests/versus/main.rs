@@ -5,6 +5,7 @@
 //! - `random`: thousands of commands drawn at random, on both servers
 //! - `memory`: values and bounds while memory is full
 //! - `failing`: a front whose upstream fails, or comes back
+//! - `fake`: upstreams that answer what a test says
 //! - `front`: the same scripts, and more, through corral as a front
 //! - `ladder`: how an upstream tells what changes
 //! - `near`: what operators see of a front's near cache
@@ -25,6 +26,7 @@ mod cluster;
 mod common;
 mod draw;
 mod failing;
+mod fake;
 mod front;
 mod ladder;
 mod memory;
