@@ -32,7 +32,7 @@ use crate::upstream::passthrough::{Ended, Visit};
 use crate::upstream::shared::{Coherence as _, Link};
 
 /// Requests that are looked at together.
-const BATCH_MAX: usize = 32;
+pub(super) const BATCH_MAX: usize = 32;
 /// A longer request is a private connection's business: there it passes through in pieces.
 pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of requests held.
@@ -317,8 +317,8 @@ impl Shared {
         }
         let requests = std::mem::take(&mut self.requests);
         let mut decoder = std::mem::take(&mut self.decoder);
-        let limits = self.session.limits(&self.front);
-        let decoded = decoder.decode(requests.bytes(), BATCH_MAX, &limits);
+        let (limits, batch) = self.session.limits(&self.front);
+        let decoded = decoder.decode(requests.bytes(), batch, &limits);
         let count = decoder.len();
         let taken = self.take_batch(&decoder, requests.bytes());
         self.requests = requests;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Front;
 use super::class::{Class, Verb};
+use super::client::BATCH_MAX;
 use crate::config::Config;
 use crate::instance::clients::Client;
 use crate::resp::{Limits, Protocol, Request};
@@ -84,12 +85,14 @@ impl Session {
         client.said.lock().name = told.name;
     }
 
-    /// How much its requests may claim.
-    pub(super) fn limits(&self, front: &Front) -> Limits {
+    /// How much its requests may claim, and how many may be decoded by that: before it has
+    /// authenticated, a request's limits depend on the one before it.
+    pub(super) fn limits(&self, front: &Front) -> (Limits, usize) {
         if self.is_authenticated {
-            return Limits::authenticated(BULK_BYTES_MAX);
+            return (Limits::authenticated(BULK_BYTES_MAX), BATCH_MAX);
         }
-        Limits::unauthenticated(front.instance.config().proto_max_bulk_len)
+        let bulk_bytes_max = front.instance.config().proto_max_bulk_len;
+        (Limits::unauthenticated(bulk_bytes_max), 1)
     }
 
     /// Whether it may send such a request.

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use super::common::{Client, Server};
+use super::common::{Client, Server, request};
 use super::near::{coherent, number_of};
 
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
@@ -364,6 +364,29 @@ fn a_front_s_password_is_asked_for_before_all_else() {
     let mut client = front.connect();
     assert!(client.say("HELLO 3 AUTH default front").starts_with('%'));
     assert_eq!(client.say("GET k"), "$1\r\nv\r\n");
+}
+
+#[test]
+fn a_request_behind_auth_may_be_as_long_as_any() {
+    let upstream = Server::redis(&[]);
+    let front = Server::front(&upstream, &["--requirepass", "front"]);
+    let (many, value) = ("k v ".repeat(10), "v".repeat(20_000));
+    let many: Vec<_> = ["MSET"]
+        .into_iter()
+        .chain(many.split_whitespace())
+        .collect();
+    for long in [request(&many), request(&["SET", "k", &value])] {
+        let mut client = front.connect();
+        client.send(&[b"AUTH front\r\n", &long[..], b"GET k\r\n"].concat());
+        assert_eq!(client.frame(), Ok(OK.into()));
+        assert_eq!(client.frame(), Ok(OK.into()));
+        assert!(client.frame().is_ok());
+        // Before it, there is no such long one.
+        let mut client = front.connect();
+        client.send(&long);
+        let refused = client.frame().expect("an error");
+        assert!(refused.starts_with(b"-ERR Protocol error: unauthenticated "));
+    }
 }
 
 #[test]
