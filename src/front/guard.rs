@@ -69,9 +69,7 @@ impl Guard for VisitGuard {
             if sweeps {
                 front.flush();
             }
-            if !front.tracker.fence().await {
-                front.near.forbid_stale(front.now());
-            }
+            front.settle_write().await;
         })
     }
 }

@@ -265,6 +265,15 @@ impl Front {
         }
     }
 
+    /// Ends when all is void that a write of unknown keys may have changed: who is told that it has
+    /// written is not served what was there before, be it as stale.
+    async fn settle_write(&self) {
+        if !self.tracker.fence().await {
+            // Nobody told which keys they were.
+            self.flush();
+        }
+    }
+
     fn void(&self, key: &[u8], why: Why) {
         self.near.void(&self.instance.store, key, why);
     }

@@ -263,10 +263,10 @@ fn release_behind_fence(pool: &Rc<Pool>, place: &Place, reply: Vec<u8>, after: A
     let (outbox, at) = (Rc::clone(&place.outbox), place.at);
     let front = Arc::clone(&pool.front);
     tokio::task::spawn_local(async move {
-        let is_told = front.tracker.fence().await;
-        if after == After::Write && !is_told {
-            // Who is told that it has written must not be served what was there before.
-            front.near.forbid_stale(front.now());
+        if after == After::Write {
+            front.settle_write().await;
+        } else {
+            let _ = front.tracker.fence().await;
         }
         if after != After::Read {
             outbox.end_unknown();

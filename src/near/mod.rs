@@ -54,7 +54,7 @@ pub use shadow::Watch;
 use stamp::Stamp;
 pub use stats::Stats;
 use stats::{Tallies, Tally};
-use sync::{AtomicU32, AtomicU64, Mutex};
+use sync::{AtomicU32, Mutex};
 pub use types::{
     Entered, Fill, Finished, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
     Voided, Waiters, Why,
@@ -73,8 +73,6 @@ pub struct Near<W> {
     stripes: Box<[Mutex<Stripe<W>>]>,
     /// How often everything was flushed.
     epoch: AtomicU32,
-    /// Copies that were read before this are not served as stale.
-    stale_from_ns: AtomicU64,
     /// One more than the highest database a copy was ever stored for.
     databases: AtomicU16,
     ghosts: Ghosts,
@@ -107,7 +105,6 @@ impl<W> Near<W> {
                 .map(|_| Mutex::new(Stripe::new()))
                 .collect(),
             epoch: AtomicU32::new(0),
-            stale_from_ns: AtomicU64::new(0),
             databases: AtomicU16::new(0),
             ghosts: Ghosts::new(),
             tallies: Tallies::new(),

@@ -39,19 +39,9 @@ impl<W> Near<W> {
         self.settings.stale_ms.load(Ordering::Relaxed) > 0
     }
 
-    /// No copy that was read before now is served as stale any more: a write here may have changed
-    /// any key, and nobody told which.
-    pub fn forbid_stale(&self, now: Now) {
-        self.stale_from_ns.fetch_max(now.mono_ns, Ordering::AcqRel);
-    }
-
     /// For how long a copy has not been fresh, if it may be served as stale.
     pub(super) fn stale_age(&self, terms: Terms, now: Now) -> Option<StaleAge> {
-        let life_ns = u64::from(terms.life_ms) * NS_PER_MS;
-        let read_at_ns = terms.expires_at_ns.saturating_sub(life_ns);
-        if terms.stamp.epoch != self.epoch()
-            || read_at_ns < self.stale_from_ns.load(Ordering::Acquire)
-        {
+        if terms.stamp.epoch != self.epoch() {
             return None;
         }
         let channels_ns = terms.stamp.was_fresh_until(&self.channels)?;

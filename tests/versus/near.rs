@@ -427,3 +427,29 @@ fn where_nothing_is_told_copies_are_kept_for_the_bound() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(client.say("GET k"), "$3\r\nnew\r\n");
 }
+
+#[test]
+fn where_nothing_is_told_a_client_still_reads_what_it_wrote() {
+    let upstream = Server::redis(&["--rename-command", "SET", "PUT.IT"]);
+    let args = ["--upstream-tracking", "none", "--staleness-bound", "4000"];
+    let front = Server::front(&upstream, &args);
+    let mut client = front.connect();
+    let writes = [
+        "MSET k 1",
+        "PUT.IT k 2",
+        "EVAL redis.call('MSET','k','3') 0",
+        "MULTI|MSET k 4|EXEC",
+    ];
+    for (number, write) in (1..).zip(writes) {
+        for words in write.split('|') {
+            let reply = client.say(words);
+            assert!(!reply.starts_with('-'), "{words}: {reply}");
+        }
+        assert_eq!(
+            client.say("GET k"),
+            format!("$1\r\n{number}\r\n"),
+            "{write}"
+        );
+        keep(&front, &mut client, "GET k");
+    }
+}

@@ -116,18 +116,6 @@ fn what_was_read_over_a_lost_channel_is_stale_at_once() {
 }
 
 #[test]
-fn copies_from_before_a_write_of_unknown_keys_are_not_served_as_stale() {
-    let room = Fixture::new();
-    room.fill(b"before", V);
-    room.wait(1);
-    room.near.forbid_stale(room.now());
-    room.fill(b"after", V);
-    room.near.channels.lose(slot());
-    assert_eq!(room.get_stale(b"before"), None);
-    assert_eq!(room.get_stale(b"after"), Some((0, V.to_vec())));
-}
-
-#[test]
 fn what_was_read_over_another_channel_is_not_touched_by_a_loss() {
     let room = Fixture::new();
     room.fill(b"k", V);
