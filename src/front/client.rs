@@ -37,9 +37,10 @@ pub(super) const BATCH_MAX: usize = 32;
 pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of requests held.
 const REQUESTS_BYTES_MAX: usize = REQUEST_BYTES_MAX + 128 * 1024;
-/// Replies owed to one client, and bytes of them that it has not taken: beyond either, no further
-/// request is looked at.
+/// Replies owed to one client, bytes of the requests that they are for, and bytes of them that it
+/// has not taken: beyond any, no further request is looked at.
 const OWED_MAX: usize = 1024;
+const ASKED_BYTES_MAX: usize = 1024 * 1024;
 const HELD_BYTES_MAX: usize = 256 * 1024;
 /// Memory that an idle client's buffer may keep.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
@@ -307,7 +308,9 @@ impl Shared {
 
     /// Whether so much is owed to it that no more is taken.
     fn is_full(&self) -> bool {
-        self.outbox.owed() >= OWED_MAX || self.outbox.bytes() + self.replies.len() >= HELD_BYTES_MAX
+        self.outbox.owed() >= OWED_MAX
+            || self.outbox.asked() >= ASKED_BYTES_MAX
+            || self.outbox.bytes() + self.replies.len() >= HELD_BYTES_MAX
     }
 
     /// Takes what is complete of the requests. True if something was done.
@@ -530,6 +533,7 @@ impl Shared {
     }
 
     pub(super) fn send(&self, raw: &[u8], waiting: Waiting) {
+        self.outbox.ask(raw.len());
         self.link().send(self.session.database, raw, waiting);
     }
 

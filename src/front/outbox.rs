@@ -18,7 +18,7 @@ pub(super) struct Outbox {
 struct Inner {
     /// In order, to be written.
     ready: Vec<u8>,
-    places: VecDeque<Place>,
+    places: VecDeque<Owed>,
     /// The number of the first place.
     first: u64,
     /// Bytes in places.
@@ -27,13 +27,28 @@ struct Inner {
     has_begun: bool,
     /// What is in `ready` ends in the middle of a reply.
     is_torn: bool,
+    /// Bytes of requests under way.
+    asked: usize,
     /// Keys of requests under way, by their hash, each with the number of its place.
     busy: VecDeque<(u64, u64)>,
+    /// The last place of a request with keys of which there was no room for all: until it is done
+    /// with, any key may be busy.
+    crowded: Option<u64>,
     /// Requests under way that may write any key.
     unknown: usize,
     waker: Option<Waker>,
     /// Nobody takes replies any more.
     is_closed: bool,
+}
+
+/// Keys of requests under way that are remembered, and compared with that of each next one.
+const BUSY_MAX: usize = 1024;
+
+/// A reply that is owed.
+struct Owed {
+    place: Place,
+    /// Bytes that were sent upstream for it.
+    asked: usize,
 }
 
 enum Place {
@@ -110,7 +125,7 @@ impl Outbox {
 
     fn push(&self, place: Place) -> u64 {
         let mut inner = self.inner.borrow_mut();
-        inner.places.push_back(place);
+        inner.places.push_back(Owed { place, asked: 0 });
         inner.first + inner.places.len() as u64 - 1
     }
 
@@ -126,7 +141,8 @@ impl Outbox {
         let mut reply = Vec::new();
         write(&mut reply)?;
         inner.held += reply.len();
-        inner.places.push_back(Place::Done(reply));
+        let place = Place::Done(reply);
+        inner.places.push_back(Owed { place, asked: 0 });
         Ok(())
     }
 
@@ -150,11 +166,11 @@ impl Outbox {
                 inner.pop();
                 inner.advance();
             }
-        } else if let Place::Open(reply) = &mut inner.places[index] {
+        } else if let Place::Open(reply) = &mut inner.places[index].place {
             reply.extend_from_slice(bytes);
             if ended {
                 let reply = std::mem::take(reply);
-                inner.places[index] = Place::Done(reply);
+                inner.places[index].place = Place::Done(reply);
             }
             inner.held += bytes.len();
         }
@@ -169,7 +185,7 @@ impl Outbox {
         if index == 0 && inner.has_begun {
             return inner.tear();
         }
-        if let Place::Open(reply) = &mut inner.places[index] {
+        if let Place::Open(reply) = &mut inner.places[index].place {
             let came = std::mem::take(reply);
             inner.held -= came.len();
         }
@@ -186,7 +202,7 @@ impl Outbox {
     pub(super) fn put_part(&self, at: u64, part: usize, bytes: &[u8]) {
         let mut inner = self.inner.borrow_mut();
         let Some(index) = inner.index(at) else { return };
-        if let Place::Parts(parts) = &mut inner.places[index] {
+        if let Place::Parts(parts) = &mut inner.places[index].place {
             let before = parts.bytes();
             parts.put(part, bytes);
             let more = parts.bytes() - before;
@@ -202,7 +218,20 @@ impl Outbox {
     pub(super) fn use_key(&self, hash: u64) {
         let mut inner = self.inner.borrow_mut();
         let last = inner.first + inner.places.len() as u64 - 1;
-        inner.busy.push_back((last, hash));
+        if inner.busy.len() < BUSY_MAX {
+            inner.busy.push_back((last, hash));
+        } else {
+            inner.crowded = Some(last);
+        }
+    }
+
+    /// So many bytes are sent upstream for the last place.
+    pub(super) fn ask(&self, bytes: usize) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(owed) = inner.places.back_mut() {
+            owed.asked += bytes;
+            inner.asked += bytes;
+        }
     }
 
     /// A request that may write any key is under way.
@@ -220,7 +249,9 @@ impl Outbox {
     #[inline]
     pub(super) fn is_busy(&self, hash: u64) -> bool {
         let inner = self.inner.borrow();
-        inner.unknown > 0 || inner.busy.iter().any(|(_, busy)| *busy == hash)
+        inner.unknown > 0
+            || inner.crowded.is_some()
+            || inner.busy.iter().any(|(_, busy)| *busy == hash)
     }
 
     /// Whether a request under way may write any key.
@@ -236,6 +267,11 @@ impl Outbox {
     /// Replies owed.
     pub(super) fn owed(&self) -> usize {
         self.inner.borrow().places.len()
+    }
+
+    /// Bytes of requests whose replies are owed.
+    pub(super) fn asked(&self) -> usize {
+        self.inner.borrow().asked
     }
 
     /// Bytes that wait, to be written or for others before them.
@@ -286,8 +322,8 @@ impl Inner {
 
     /// Moves what is in order to what is ready.
     fn advance(&mut self) {
-        while let Some(place) = self.places.front_mut() {
-            match place {
+        while let Some(owed) = self.places.front_mut() {
+            match &mut owed.place {
                 Place::Done(reply) => {
                     self.ready.extend_from_slice(reply);
                     self.held -= reply.len();
@@ -311,9 +347,12 @@ impl Inner {
 
     /// The oldest place is done with.
     fn pop(&mut self) {
-        self.places.pop_front();
+        if let Some(owed) = self.places.pop_front() {
+            self.asked -= owed.asked;
+        }
         self.first += 1;
         self.has_begun = false;
+        self.crowded = self.crowded.filter(|at| *at >= self.first);
         while self.busy.front().is_some_and(|(at, _)| *at < self.first) {
             self.busy.pop_front();
         }
@@ -330,7 +369,9 @@ impl Inner {
         self.first += self.places.len() as u64;
         self.places.clear();
         self.held = 0;
+        self.asked = 0;
         self.busy.clear();
+        self.crowded = None;
     }
 
     fn wake(&mut self) {
@@ -448,6 +489,37 @@ mod tests {
         outbox.fail(second, b"-ERR gone\r\n");
         assert_eq!(ready(&outbox), b"$2\r\nab\r\n-ERR gone\r\n");
         assert!(!outbox.is_torn() && outbox.is_idle());
+    }
+
+    #[test]
+    fn where_there_are_too_many_keys_to_remember_any_may_be_busy() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.expect(), outbox.expect());
+        for hash in 0..=BUSY_MAX as u64 {
+            assert!(!outbox.is_busy(u64::MAX), "{hash}");
+            outbox.use_key(hash);
+        }
+        assert!(outbox.is_busy(u64::MAX));
+        outbox.put(first, b":1\r\n", true);
+        assert!(outbox.is_busy(u64::MAX));
+        outbox.put(second, b":1\r\n", true);
+        assert!(!outbox.is_busy(u64::MAX) && !outbox.is_busy(0));
+    }
+
+    #[test]
+    fn a_request_counts_until_its_reply_has_left() {
+        let outbox = Outbox::default();
+        outbox.ask(7);
+        assert_eq!(outbox.asked(), 0, "no reply is owed for that");
+        let first = outbox.expect();
+        outbox.ask(100);
+        outbox.ask(10);
+        let second = outbox.expect();
+        outbox.ask(1);
+        outbox.put(second, b"+second\r\n", true);
+        assert_eq!(outbox.asked(), 111);
+        outbox.put(first, b"+first\r\n", true);
+        assert_eq!(outbox.asked(), 0);
     }
 
     #[test]

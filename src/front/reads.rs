@@ -101,6 +101,7 @@ impl Shared {
             value: RefCell::new(self.pool.spare()),
             may_be_stale: !self.outbox.has_unknown(),
         });
+        self.outbox.ask(raw.len());
         let value = (raw, Waiting::Value(Rc::clone(&reading)));
         let ttl = Waiting::Ttl(reading, Digits::default());
         let ask = |requests: &mut Vec<u8>| write_request(requests, &[b"PTTL", key]);

@@ -1,6 +1,6 @@
 //! As a front, corral passes on the very bytes, and says what is wrong when upstream is not there.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -255,6 +255,36 @@ fn the_password_in_a_url_is_shown_to_nobody() {
     for words in ["GET k", "CORRAL.INFO", "CORRAL.CONFIG GET *"] {
         assert!(!client.say(words).contains("hidden"), "{words}");
     }
+}
+
+#[test]
+fn a_client_has_so_many_bytes_of_requests_under_way() {
+    const REQUESTS: usize = 30;
+    /// And one request more, which is at most 256 KiB, and what the front asks for itself.
+    const BYTES_MAX: usize = 1024 * 1024 + 256 * 1024 + 1024;
+    let most = Arc::new(AtomicUsize::new(0));
+    let most_ever = Arc::clone(&most);
+    let port = answer(0, move |stream, requests| {
+        let mut all = requests.to_vec();
+        // Until nothing more comes.
+        stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(len @ 1..) = stream.read(&mut bytes) {
+            all.extend_from_slice(&bytes[..len]);
+        }
+        stream.set_read_timeout(None)?;
+        most_ever.fetch_max(all.len(), Ordering::Relaxed);
+        let replies = without_hello(&all, "+PONG\r\n").repeat(number_of_requests(&all));
+        stream.write_all(replies.as_bytes())
+    });
+    let front = Server::corral(&["--upstream", &format!("redis://127.0.0.1:{port}")]);
+    let mut client = front.connect();
+    client.send(&request(&["ECHO", &"x".repeat(200 * 1024)]).repeat(REQUESTS));
+    for _ in 0..REQUESTS {
+        assert_eq!(client.frame(), Ok(b"+PONG\r\n".to_vec()));
+    }
+    let most = most.load(Ordering::Relaxed);
+    assert!((200 * 1024..BYTES_MAX).contains(&most), "{most}");
 }
 
 #[test]
