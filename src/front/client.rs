@@ -19,6 +19,7 @@ use super::own::{Asked, Asker, Standing};
 use super::pool::Pool;
 use super::session::{Said, Session, Then};
 use super::stale::Fallback;
+use super::unread::Unread;
 use super::waiting::{Keys, Selected, Waiting};
 use super::{Front, kill, passing, waiting};
 use crate::command::keys_of::for_each_key;
@@ -121,6 +122,7 @@ pub(super) struct Shared {
     /// For the client, in order.
     pub(super) replies: Buffer,
     unflushed: bool,
+    unread: Unread,
     /// What is to be done when the reply that it depends on has come.
     pending: Option<(Rc<Cell<Selected>>, Then)>,
     wants_private: bool,
@@ -157,6 +159,7 @@ impl Shared {
             decoder: Decoder::default(),
             replies: Buffer::default(),
             unflushed: false,
+            unread: Unread::default(),
             pending: None,
             wants_private: false,
             is_ending: false,
@@ -243,7 +246,7 @@ impl Shared {
             let len = self.replies.len();
             match self.replies.poll_drain(context, stream, len) {
                 Poll::Pending => {
-                    if self.is_over_output_limit() {
+                    if self.is_over_output_limit(context) {
                         return Err(io::ErrorKind::OutOfMemory.into());
                     }
                     return Ok(moved);
@@ -258,6 +261,9 @@ impl Shared {
             self.unflushed = true;
             moved = true;
         }
+        let config = || self.front.instance.config();
+        self.unread
+            .drain(|| config().client_output_buffer_limit.normal);
         if self.unflushed
             && let Poll::Ready(flushed) = Pin::new(stream).poll_flush(context)
         {
@@ -267,15 +273,21 @@ impl Shared {
         Ok(moved)
     }
 
-    fn is_over_output_limit(&self) -> bool {
-        let hard = self
-            .front
-            .instance
-            .config()
-            .client_output_buffer_limit
-            .normal
-            .hard_bytes;
-        hard > 0 && (self.outbox.bytes() + self.replies.len()) as u64 > hard
+    fn is_over_output_limit(&mut self, context: &mut Context<'_>) -> bool {
+        let instance = &self.front.instance;
+        let limit = instance.config().client_output_buffer_limit.normal;
+        let bytes = self.outbox.bytes() + self.replies.len();
+        let is_over = self.unread.is_over(context, limit, bytes as u64);
+        if is_over {
+            instance.metrics.output_limit_closes.add_shared(1);
+            tracing::warn!(
+                client = self.client.id,
+                peer = self.client.peer,
+                bytes,
+                "closing client that does not take its replies (client-output-buffer-limit)"
+            );
+        }
+        is_over
     }
 
     /// Reads from the client, if there is room. An error means that it has gone.

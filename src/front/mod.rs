@@ -37,6 +37,7 @@ mod session;
 mod shadow;
 mod stale;
 mod touch;
+mod unread;
 mod waiting;
 
 use std::io;

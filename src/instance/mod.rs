@@ -7,6 +7,7 @@ pub mod clients;
 pub mod front;
 pub mod pause;
 pub mod session;
+pub mod soft_limit;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};

@@ -14,7 +14,6 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::soft_limit::{Overdue, SoftLimit};
 use super::stream::Stream;
 use crate::command::Command;
 use crate::command::lookup;
@@ -22,6 +21,7 @@ use crate::command::run::{BATCH_MAX, Ended, Runner, publish};
 use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
 use crate::instance::session::{Passed, Replies, Session};
+use crate::instance::soft_limit::{Overdue, SoftLimit};
 use crate::policy::Leases;
 use crate::resp::{Decoder, Limits, Protocol, Reply};
 

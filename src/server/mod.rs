@@ -8,7 +8,6 @@ pub mod admin;
 mod connection;
 pub mod cron;
 mod listen;
-mod soft_limit;
 pub mod stream;
 pub mod tls;
 

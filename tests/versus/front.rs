@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{Client, Missing, Server, free_port, request};
+use super::common::{Client, Missing, Server, free_port, request, until};
 use super::fake::{answer, number_of_requests, without_hello};
 use super::script::Pair;
 
@@ -255,6 +255,26 @@ fn the_password_in_a_url_is_shown_to_nobody() {
     for words in ["GET k", "CORRAL.INFO", "CORRAL.CONFIG GET *"] {
         assert!(!client.say(words).contains("hidden"), "{words}");
     }
+}
+
+#[test]
+fn who_has_much_unread_for_long_is_cut_at_the_soft_limit() {
+    let upstream = Server::redis(&[]);
+    let limit = ["--client-output-buffer-limit", "normal 0 1mb 1"];
+    let front = Server::front(&upstream, &limit);
+    let mut other = front.connect();
+    assert!(other.say("SETRANGE big 67108863 x").starts_with(':'));
+    assert_eq!(other.ask(&[b"GET", b"big"]).len(), (64 << 20) + 13);
+    let mut greedy = front.connect();
+    assert_eq!(greedy.say("PING"), "+PONG\r\n");
+    let since = clock::now();
+    greedy.send(b"GET big\r\n");
+    until("it is cut", || {
+        let clients = other.say("CORRAL.CLIENT LIST");
+        clients.matches("id=").count() == 1
+    });
+    assert!(since.elapsed() >= Duration::from_secs(1));
+    assert_eq!(greedy.frame(), Err(Missing::Closed));
 }
 
 #[test]

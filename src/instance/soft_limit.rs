@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Since when a client's unread replies have been above the limit, if they have.
 #[derive(Default)]
-pub(super) struct SoftLimit {
+pub struct SoftLimit {
     above: Option<Above>,
 }
 
@@ -31,11 +31,11 @@ struct Above {
 
 /// The replies have been above the limit for too long.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Overdue;
+pub struct Overdue;
 
 impl SoftLimit {
     /// Replies were added: so many bytes are unread now.
-    pub(super) fn added(&mut self, limit: BufferLimit, unread: u64) {
+    pub fn added(&mut self, limit: BufferLimit, unread: u64) {
         if limit.soft_bytes == 0 || unread <= limit.soft_bytes {
             self.above = None;
             return;
@@ -57,7 +57,7 @@ impl SoftLimit {
     }
 
     /// The client took some: so many bytes are left.
-    pub(super) fn taken(&mut self, limit: BufferLimit, unread: u64) {
+    pub fn taken(&mut self, limit: BufferLimit, unread: u64) {
         let Some(above) = &mut self.above else { return };
         above.is_below = unread <= limit.soft_bytes;
         let now = clock::now();
@@ -74,7 +74,7 @@ impl SoftLimit {
     ///
     /// # Errors
     /// When it is to be closed.
-    pub(super) fn next_look(&mut self, limit: BufferLimit) -> Result<Option<Instant>, Overdue> {
+    pub fn next_look(&mut self, limit: BufferLimit) -> Result<Option<Instant>, Overdue> {
         let Some(above) = &mut self.above else {
             return Ok(None);
         };
