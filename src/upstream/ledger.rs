@@ -70,6 +70,8 @@ pub(super) struct Ledger {
     queue: VecDeque<Owed>,
     /// Entries of the queue, each plain reply counted.
     len: usize,
+    /// The same of all that was ever owed: the number of the last.
+    last: usize,
     channels: u64,
     patterns: u64,
     shards: u64,
@@ -81,6 +83,16 @@ impl Ledger {
         self.len
     }
 
+    /// The number of what was owed last. Numbers begin with 1, and anew when all is written off.
+    pub(super) fn last(&self) -> usize {
+        self.last
+    }
+
+    /// The number of what was settled last.
+    pub(super) fn settled(&self) -> usize {
+        self.last - self.len
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -88,6 +100,7 @@ impl Ledger {
     /// Owes one plain reply more.
     pub(super) fn owe_reply(&mut self) {
         self.len += 1;
+        self.last += 1;
         if let Some(Owed::Replies(run)) = self.queue.back_mut() {
             *run += 1;
         } else {
@@ -98,6 +111,7 @@ impl Ledger {
     /// Owes something else than plain replies.
     pub(super) fn owe(&mut self, owed: Owed) {
         self.len += 1;
+        self.last += 1;
         self.queue.push_back(owed);
     }
 

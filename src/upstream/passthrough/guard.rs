@@ -14,14 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::link::Link;
 use super::{Gate, Guard, Passthrough, Requests, Visit};
 use crate::resp::Request;
-use crate::upstream::ledger::Settled;
 use crate::upstream::session::Effect;
 
 /// What there is to know of a visitor.
 pub(super) struct Guarded {
     guard: Arc<dyn Guard>,
-    /// Replies that came, and the numbers of those that are to be held back.
-    settled: usize,
+    /// The numbers of replies that are to be held back.
     writes: VecDeque<usize>,
     held: Option<Held>,
 }
@@ -46,7 +44,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         }
         self.guarded = Some(Guarded {
             guard,
-            settled: 0,
             writes: VecDeque::new(),
             held: None,
         });
@@ -97,29 +94,28 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// A request was counted.
     pub(super) fn note_owed(&mut self, is_write: bool) {
-        let owed = self.ledger.len();
+        let last = self.ledger.last();
         if let Some(guarded) = &mut self.guarded
             && is_write
         {
-            guarded.writes.push_back(guarded.settled + owed);
+            guarded.writes.push_back(last);
         }
     }
 
-    /// A frame has ended.
-    pub(super) fn note_settled(&mut self, settled: &Settled) {
-        if let Some(guarded) = &mut self.guarded
-            && !matches!(settled, Settled::Unasked)
-        {
-            guarded.settled += 1;
+    /// The replies that were to be held back will not come.
+    pub(super) fn forget_writes(&mut self) {
+        if let Some(guarded) = &mut self.guarded {
+            guarded.writes.clear();
         }
     }
 
     /// Holds back the reply that has just ended, if it is to be; `behind`: bytes read behind it.
     pub(super) fn hold(&mut self, behind: usize) -> bool {
+        let settled = self.ledger.settled();
         let Some(guarded) = &mut self.guarded else {
             return false;
         };
-        let is_due = |at: &usize| *at <= guarded.settled;
+        let is_due = |at: &usize| *at <= settled;
         if !guarded.writes.front().is_some_and(is_due) {
             return false;
         }

@@ -52,8 +52,7 @@ pub(crate) struct Answer {
 pub(super) struct Hosted {
     host: Arc<dyn Host>,
     was_served: bool,
-    /// Replies that came, and the numbers of those to which something is added.
-    settled: usize,
+    /// The numbers of replies to which something is added.
     added_to: VecDeque<usize>,
     /// Bytes of such a reply that have come, while it is held back.
     collected: Option<usize>,
@@ -64,7 +63,6 @@ impl Hosted {
         Self {
             host,
             was_served: false,
-            settled: 0,
             added_to: VecDeque::new(),
             collected: None,
         }
@@ -121,16 +119,17 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// The request that was counted last is one of those.
     pub(super) fn note_added_to(&mut self) {
-        let owed = self.ledger.len();
+        let last = self.ledger.last();
         if let Some(hosted) = &mut self.hosted {
-            hosted.added_to.push_back(hosted.settled + owed);
+            hosted.added_to.push_back(last);
         }
     }
 
     /// A frame begins: holds it back if something is to be added to it.
     pub(super) fn begin_frame(&mut self, first: u8) {
+        let next = self.ledger.settled() + 1;
         if let Some(hosted) = &mut self.hosted {
-            let is_next = hosted.added_to.front() == Some(&(hosted.settled + 1));
+            let is_next = hosted.added_to.front() == Some(&next);
             hosted.collected = (is_next && matches!(first, b'$' | b'=')).then_some(0);
         }
     }
@@ -169,14 +168,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// A frame has been settled.
     pub(super) fn note_served(&mut self, settled: &Settled, kind: Kind) {
+        let last = self.ledger.settled();
         let Some(hosted) = &mut self.hosted else {
             return;
         };
         if matches!(settled, Settled::Unasked) {
             return;
         }
-        hosted.settled += 1;
-        let is_past = |at: &usize| *at <= hosted.settled;
+        let is_past = |at: &usize| *at <= last;
         while hosted.added_to.front().is_some_and(is_past) {
             hosted.added_to.pop_front();
         }

@@ -158,7 +158,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     /// Does what a finished reply asks for.
     pub(super) fn settle(&mut self, kind: Kind) {
         let settled = self.ledger.settle(kind, self.words.as_ref());
-        self.note_settled(&settled);
         self.note_served(&settled, kind);
         match settled {
             Settled::Unasked | Settled::Reply => {}
@@ -240,6 +239,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     /// The connection is gone: answers what was owed, and decides whether the client can stay.
     pub(super) fn lose(&mut self, loss: &Loss) {
         self.forget_additions();
+        self.forget_writes();
         let link = std::mem::replace(&mut self.link, Link::Closed);
         if matches!(&link, Link::Open(open) if open.farewell != Farewell::No) {
             return self.end(Ended::ClientClosed); // As asked for.

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 mod bounds;
 mod loss;
+mod visit;
 
 /// How long anything may take in these tests before they fail.
 const PATIENCE: Duration = Duration::from_secs(20);
