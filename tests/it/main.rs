@@ -9,6 +9,8 @@
 //!
 //! What a reply must be is written out by hand, as redis-server 7.0.15 sends it.
 
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod common;
 mod connections;
 mod hostile;

@@ -1,15 +1,13 @@
 //! The TLS port.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use corral::server::tls::{Authorities, ClientTlsSettings, Identity, Protocols, client_config};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConnection, StreamOwned};
 
+use crate::certificates::Files;
 use crate::common::{Client, Patience, TestServer, bulk, connect, free_port, request, until};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
@@ -20,35 +18,7 @@ impl Patience for Stream {
     }
 }
 
-/// An authority (`ca.crt`) and what it signed for a server and a client.
-struct Files(tempfile::TempDir);
-
 impl Files {
-    fn new() -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let ca = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        files.write("ca.crt", &ca.pem());
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-            let certificate = params.signed_by(&key, &ca).expect("a certificate");
-            files.write(&format!("{name}.crt"), &certificate.pem());
-            files.write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        files
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("room");
-    }
-
     /// A server with a TLS port, and that port.
     fn server(&self, auth_clients: &str) -> (TestServer, u16) {
         let port = free_port();
@@ -84,7 +54,7 @@ impl Files {
 
 #[test]
 fn clients_are_served_over_tls() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (server, port) = files.server("no");
     let mut client = files.connect(port, None);
     client.ask("SET k v\r\nGET k\r\n", "+OK\r\n$1\r\nv\r\n");
@@ -95,7 +65,7 @@ fn clients_are_served_over_tls() {
 
 #[test]
 fn the_end_is_told_so_that_it_is_not_taken_for_a_cut() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (_server, port) = files.server("no");
     let mut client = files.connect(port, None);
     client.ask("QUIT\r\n", "+OK\r\n");
@@ -104,7 +74,7 @@ fn the_end_is_told_so_that_it_is_not_taken_for_a_cut() {
 
 #[test]
 fn a_client_certificate_is_asked_for() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (_server, port) = files.server("yes");
     let mut client = files.connect(port, Some("client"));
     client.ask("PING\r\n", "+PONG\r\n");
@@ -117,7 +87,7 @@ fn a_client_certificate_is_asked_for() {
 
 #[test]
 fn a_client_certificate_may_be_optional() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (_server, port) = files.server("optional");
     for identity in [None, Some("client")] {
         files.connect(port, identity).ask("PING\r\n", "+PONG\r\n");
@@ -126,7 +96,7 @@ fn a_client_certificate_may_be_optional() {
 
 #[test]
 fn who_speaks_no_tls_on_the_tls_port_is_closed() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (server, port) = files.server("no");
     let mut client = Client::new(connect(port));
     client.send("PING\r\n*1\r\n$4\r\nPING\r\n");
@@ -144,7 +114,7 @@ fn who_speaks_no_tls_on_the_tls_port_is_closed() {
 
 #[test]
 fn the_cipher_suites_are_those_that_were_set_last() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let (server, port) = files.server("no");
     let mut control = server.connect();
     for name in ["TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"] {

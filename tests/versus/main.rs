@@ -22,6 +22,8 @@
 )]
 
 mod alike;
+#[path = "../support/certificates.rs"]
+mod certificates;
 mod cluster;
 mod common;
 mod draw;

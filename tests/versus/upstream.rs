@@ -1,9 +1,6 @@
 //! The ways in which an upstream is reached, each with the near cache on.
 
-use std::path::{Path, PathBuf};
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-
+use super::certificates::Files;
 use super::common::{Client, Server, free_port, reads, until, value};
 
 /// That reads are answered from memory, that changes are told, and that what needs a connection of
@@ -28,42 +25,9 @@ fn serves(front: &Server, direct: &mut Client) {
     assert_eq!(value(&mut client, "k"), "w");
 }
 
-/// An authority (`ca.crt`) and what it signed for a server, `redis.test`, and for a client.
-struct Files(tempfile::TempDir);
-
 impl Files {
-    fn new() -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
-        let mut params = CertificateParams::new([]).expect("no names");
-        // OpenSSL takes what is issued under its own name for self-signed.
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        let name = "an authority";
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let ca = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        files.write("ca.crt", &ca.pem());
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(["redis.test".to_owned()]).expect("a name");
-            let certificate = params.signed_by(&key, &ca).expect("a certificate");
-            files.write(&format!("{name}.crt"), &certificate.pem());
-            files.write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        files
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).expect("room");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn shown(&self, name: &str) -> String {
-        let path: &Path = &self.path(name);
-        path.display().to_string()
+        self.path(name).display().to_string()
     }
 
     /// The settings of a server that asks for certificates.
@@ -125,7 +89,7 @@ fn over_a_unix_socket() {
 
 #[test]
 fn over_tls_with_a_client_certificate_and_another_name() {
-    let files = Files::new();
+    let files = Files::of("redis.test");
     let (upstream, port) = files.redis();
     let url = format!("rediss://127.0.0.1:{port}");
     let front = files.front(&url, "client", "redis.test");
@@ -139,7 +103,7 @@ fn over_tls_with_a_client_certificate_and_another_name() {
 
 #[test]
 fn over_tls_with_sentinel() {
-    let files = Files::new();
+    let files = Files::of("redis.test");
     let (upstream, port) = files.redis();
     let own = free_port();
     let mut settings = format!("tls-port {own}\ntls-replication yes\n");

@@ -1,39 +1,15 @@
 //! The files, the handshakes and what goes wrong with them.
 
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use certificates::Files;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 
-/// A directory with an authority (`ca.crt`) and what it signed for a server and a client.
-struct Files(tempfile::TempDir);
+#[path = "../../../tests/support/certificates.rs"]
+mod certificates;
 
 impl Files {
-    fn new() -> Self {
-        let files = Self(tempfile::tempdir().unwrap());
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        files.write("ca.crt", &ca.pem());
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-            let certificate = params.signed_by(&key, &ca).unwrap();
-            files.write(&format!("{name}.crt"), &certificate.pem());
-            files.write(&format!("{name}.key"), &key.serialize_pem());
-        }
-        files
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
     fn server(&self, auth_clients: AuthClients) -> TlsSettings {
         TlsSettings {
             cert_file: self.path("server.crt"),
@@ -101,7 +77,7 @@ async fn ping(
 
 #[tokio::test]
 async fn a_client_talks_to_a_server_over_tls() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     for auth in [AuthClients::No, AuthClients::Optional] {
         ping(&files.server(auth), &files.client(None))
             .await
@@ -116,7 +92,7 @@ async fn a_client_talks_to_a_server_over_tls() {
 
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused_where_one_is_needed() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     assert!(
         ping(&files.server(AuthClients::Yes), &files.client(None))
             .await
@@ -126,7 +102,7 @@ async fn a_client_without_a_certificate_is_refused_where_one_is_needed() {
 
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_refused() {
-    let (files, others) = (Files::new(), Files::new());
+    let (files, others) = (Files::of("localhost"), Files::of("localhost"));
     for auth in [AuthClients::Optional, AuthClients::Yes] {
         let mut client = files.client(None);
         client.identity = others.client(Some("client")).identity;
@@ -141,7 +117,7 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
 
 #[tokio::test]
 async fn only_the_versions_named_are_spoken() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     for (name, version) in [
         ("TLSv1.2", rustls::ProtocolVersion::TLSv1_2),
         ("tlsv1.3", rustls::ProtocolVersion::TLSv1_3),
@@ -157,7 +133,7 @@ async fn only_the_versions_named_are_spoken() {
 async fn only_the_suites_named_are_spoken_in_the_order_that_is_asked_for() {
     use crate::config::CipherSuite as Ours;
     use rustls::CipherSuite as Theirs;
-    let files = Files::new();
+    let files = Files::of("localhost");
     let mut server = files.server(AuthClients::No);
     let spoken = async |server: &TlsSettings| {
         let (_, suite) = ping(server, &files.client(None)).await.unwrap();
@@ -185,7 +161,7 @@ async fn only_the_suites_named_are_spoken_in_the_order_that_is_asked_for() {
 
 #[tokio::test]
 async fn a_directory_of_authorities_serves_as_a_file_does() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let directory = files.path("authorities");
     fs::create_dir(&directory).unwrap();
     fs::copy(files.path("ca.crt"), directory.join("any-name")).unwrap();
@@ -203,7 +179,7 @@ async fn a_directory_of_authorities_serves_as_a_file_does() {
 
 #[test]
 fn errors_name_the_file_and_what_is_wrong_with_it() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     files.write("empty", "");
     files.write(
         "broken",
@@ -245,7 +221,7 @@ fn errors_name_the_file_and_what_is_wrong_with_it() {
 
 #[test]
 fn clients_cannot_be_authenticated_without_an_authority() {
-    let files = Files::new();
+    let files = Files::of("localhost");
     let mut settings = files.server(AuthClients::Yes);
     settings.authorities = Authorities::default();
     assert!(matches!(
