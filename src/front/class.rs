@@ -69,6 +69,25 @@ pub(super) fn classify(request: &Request<'_>) -> (Option<&'static Command>, Clas
     }
 }
 
+/// Whether a client may have learnt by it what some key holds, or that it has changed.
+pub(super) fn tells_of_keys(command: Option<&Command>, class: Class) -> bool {
+    let Some(command) = command else {
+        return true;
+    };
+    match class {
+        Class::Session(_) | Class::Own | Class::Kill => false,
+        Class::Plain => command.has_keys(),
+        Class::Private => command.name == "client|tracking" || !is_administration(command),
+        Class::Near | Class::NearEach | Class::Writes | Class::Unknown | Class::Sweeps => true,
+    }
+}
+
+/// Whether it is about the server or about connections only: it writes no key.
+pub(super) fn is_administration(command: &Command) -> bool {
+    let containers = ["acl", "client", "config", "latency", "slowlog"];
+    containers.contains(&command.container_name()) || command.name == "info"
+}
+
 /// Whether a request is for this server, whatever stands behind it.
 pub(super) fn is_own(request: &Request<'_>) -> bool {
     let name = request.argument(0);
@@ -235,6 +254,31 @@ mod tests {
             own.iter()
                 .all(|name| name.starts_with("corral.") || name.starts_with("cache."))
         );
+    }
+
+    #[test]
+    fn what_is_about_the_server_only_tells_of_no_key() {
+        let tells = |name: &str| {
+            let command = COMMANDS.iter().find(|command| command.name == name);
+            let class = command.map_or(Class::Unknown, |command| CLASSES[command.index()]);
+            tells_of_keys(command, class)
+        };
+        for name in ["config|set", "slowlog|get", "client|list", "info", "select"] {
+            assert!(!tells(name), "{name} does");
+        }
+        for name in [
+            "exec",
+            "eval",
+            "monitor",
+            "subscribe",
+            "client|tracking",
+            "debug",
+            "object|freq",
+            "xread",
+            "not-a-command",
+        ] {
+            assert!(tells(name), "{name} does not");
+        }
     }
 
     #[test]

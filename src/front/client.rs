@@ -73,13 +73,13 @@ pub async fn serve(
 ) {
     let mut shared = Shared::new(&pool, &client);
     let front = Arc::clone(&pool.front);
-    let guard = Arc::new(VisitGuard::new(&front));
+    let visit_guard = Arc::new(VisitGuard::new(&front));
     let mut visit = Visit::default();
     while let Left::Private = shared.run(&mut stream).await {
         front.privates.fetch_add(1, Ordering::Relaxed);
         visit.requests = std::mem::take(&mut shared.requests);
         visit.session = std::mem::take(&mut shared.session.openings);
-        let guard = Arc::<VisitGuard>::clone(&guard);
+        let guard = Arc::<VisitGuard>::clone(&visit_guard);
         client.doing.is_private.store(true, Ordering::Relaxed);
         let host = FrontHost {
             instance: Arc::clone(&front.instance),
@@ -92,8 +92,10 @@ pub async fn serve(
             return;
         }
         client.doing.is_private.store(false, Ordering::Relaxed);
-        // What it has seen there must not be newer than what it will see here.
-        let _ = front.tracker.fence().await;
+        if visit_guard.take_seen() {
+            // What it has seen there must not be newer than what it will see here.
+            let _ = front.tracker.fence().await;
+        }
         shared.requests = std::mem::take(&mut visit.requests);
         let openings = std::mem::take(&mut visit.session);
         shared.session.come_back(&front, &client, openings);

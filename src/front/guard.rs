@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Front;
-use super::class::{Class, classify};
+use super::class::{Class, classify, is_administration, tells_of_keys};
 use crate::command::spec::Flags;
 use crate::config::ClientIdentity;
 use crate::resp::Request;
@@ -18,6 +18,8 @@ pub(super) struct VisitGuard {
     front: Arc<Front>,
     /// All keys may have changed since the last fence, without a word from upstream.
     sweeps: AtomicBool,
+    /// The client may have seen something that is newer than a copy.
+    has_seen: AtomicBool,
 }
 
 impl VisitGuard {
@@ -25,13 +27,22 @@ impl VisitGuard {
         Self {
             front: Arc::clone(front),
             sweeps: AtomicBool::new(false),
+            has_seen: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what the client did since it was last asked tells of keys.
+    pub(super) fn take_seen(&self) -> bool {
+        self.has_seen.swap(false, Ordering::Relaxed)
     }
 }
 
 impl Guard for VisitGuard {
     fn is_write(&self, request: &Request<'_>) -> bool {
         let (command, class) = classify(request);
+        if tells_of_keys(command, class) {
+            self.has_seen.store(true, Ordering::Relaxed);
+        }
         let Some(command) = command else {
             return class != Class::Plain;
         };
@@ -49,8 +60,9 @@ impl Guard for VisitGuard {
             | Class::Own => false,
             Class::Writes | Class::Unknown | Class::Sweeps => true,
             Class::Private => {
+                let is_admin = command.flags.contains(Flags::ADMIN);
                 command.flags.contains(Flags::WRITE)
-                    || command.flags.contains(Flags::ADMIN)
+                    || is_admin && !is_administration(command) && command.name != "monitor"
                     || matches!(command.name, "exec" | "eval" | "evalsha" | "fcall")
             }
         }

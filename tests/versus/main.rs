@@ -24,6 +24,7 @@
 mod alike;
 #[path = "../support/certificates.rs"]
 mod certificates;
+mod apart;
 mod cluster;
 mod common;
 mod draw;
