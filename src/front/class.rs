@@ -82,6 +82,24 @@ pub(super) fn tells_of_keys(command: Option<&Command>, class: Class) -> bool {
     }
 }
 
+/// Whether upstream holds it back while writes are paused: it writes, or is told to replicas. What
+/// is not known may write.
+pub(super) fn is_paused_with_writes(command: Option<&Command>, class: Class) -> bool {
+    match class {
+        Class::Writes | Class::Unknown | Class::Sweeps => true,
+        Class::Plain => command.is_some_and(|command| {
+            let flags = command.flags;
+            flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE)
+        }),
+        Class::Near
+        | Class::NearEach
+        | Class::Session(_)
+        | Class::Own
+        | Class::Kill
+        | Class::Private => false,
+    }
+}
+
 /// Whether it is about the server or about connections only: it writes no key.
 pub(super) fn is_administration(command: &Command) -> bool {
     let containers = ["acl", "client", "config", "latency", "slowlog"];
@@ -254,6 +272,43 @@ mod tests {
             own.iter()
                 .all(|name| name.starts_with("corral.") || name.starts_with("cache."))
         );
+    }
+
+    #[test]
+    fn no_read_is_paused_with_writes() {
+        for command in &COMMANDS {
+            let class = CLASSES[command.index()];
+            if class == Class::Near || command.name == "get" {
+                assert!(!command.flags.contains(Flags::MAY_REPLICATE));
+            }
+            let is_shared_write = command.flags.contains(Flags::WRITE) && class != Class::Private;
+            if is_shared_write {
+                assert!(
+                    is_paused_with_writes(Some(command), class),
+                    "{}",
+                    command.name
+                );
+            }
+        }
+        for name in [
+            "publish",
+            "spublish",
+            "pfcount",
+            "function|load",
+            "flushall",
+        ] {
+            let command = COMMANDS.iter().find(|command| command.name == name);
+            let class = command.map(|command| CLASSES[command.index()]);
+            assert!(
+                is_paused_with_writes(command, class.unwrap()),
+                "{name} is not"
+            );
+        }
+        let script_load = COMMANDS
+            .iter()
+            .find(|command| command.name == "script|load");
+        assert!(!is_paused_with_writes(script_load, Class::Plain));
+        assert!(is_paused_with_writes(None, Class::Unknown));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::class::{Class, Verb, classify};
+use super::class::{Class, Verb, classify, is_paused_with_writes};
 use super::guard::VisitGuard;
 use super::host::FrontHost;
 use super::outbox::Outbox;
@@ -21,7 +21,7 @@ use super::session::{Said, Session, Then};
 use super::stale::Fallback;
 use super::unread::Unread;
 use super::waiting::{Keys, Selected, Waiting};
-use super::{Front, kill, passing, waiting};
+use super::{Front, kill, passing, pause, waiting};
 use crate::command::keys_of::for_each_key;
 use crate::command::spec::Command;
 use crate::instance::clients::{Client, Told};
@@ -76,6 +76,9 @@ pub async fn serve(
     let visit_guard = Arc::new(VisitGuard::new(&front));
     let mut visit = Visit::default();
     while let Left::Private = shared.run(&mut stream).await {
+        if std::mem::take(&mut shared.pauses_writes) {
+            front.settle().await;
+        }
         front.privates.fetch_add(1, Ordering::Relaxed);
         visit.requests = std::mem::take(&mut shared.requests);
         visit.session = std::mem::take(&mut shared.session.openings);
@@ -128,6 +131,8 @@ pub(super) struct Shared {
     /// What is to be done when the reply that it depends on has come.
     pending: Option<(Rc<Cell<Selected>>, Then)>,
     wants_private: bool,
+    /// Its next request is one to pause writes.
+    pauses_writes: bool,
     /// Nothing more is read from it.
     is_ending: bool,
     /// What it sent behind QUIT means nothing.
@@ -164,6 +169,7 @@ impl Shared {
             unread: Unread::default(),
             pending: None,
             wants_private: false,
+            pauses_writes: false,
             is_ending: false,
             has_quit: false,
             arguments: Vec::new(),
@@ -483,6 +489,10 @@ impl Shared {
             self.outbox.say(b"-NOAUTH Authentication required.\r\n");
             return Flow::Taken;
         }
+        if is_paused_with_writes(known.command, known.class) && self.front.holds_writes(now.mono_ns)
+        {
+            return Flow::Private;
+        }
         match (known.class, known.command) {
             (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
             (Class::NearEach, Some(command)) => self.near_each(request, raw, command, now),
@@ -519,6 +529,13 @@ impl Shared {
                 }
                 let at = self.outbox.expect();
                 kill::send(&self.front.upstream, raw, &self.outbox, at);
+            }
+            (Class::Private, Some(command)) if command.name == "client|pause" => {
+                if let Some(ms) = pause::of_writes(request) {
+                    self.front.pause_writes(ms);
+                    self.pauses_writes = true;
+                }
+                return Flow::Private;
             }
             (Class::Private, _) => return Flow::Private,
             (Class::Plain, Some(command)) if command.has_keys() => {

@@ -4,8 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use super::Front;
 use super::class::{Class, classify, is_administration, tells_of_keys};
+use super::pause::Announced;
 use crate::command::spec::Flags;
 use crate::config::ClientIdentity;
 use crate::resp::Request;
@@ -20,6 +23,7 @@ pub(super) struct VisitGuard {
     sweeps: AtomicBool,
     /// The client may have seen something that is newer than a copy.
     has_seen: AtomicBool,
+    pauses: Announced,
 }
 
 impl VisitGuard {
@@ -28,6 +32,7 @@ impl VisitGuard {
             front: Arc::clone(front),
             sweeps: AtomicBool::new(false),
             has_seen: AtomicBool::new(false),
+            pauses: Announced::default(),
         }
     }
 
@@ -38,7 +43,7 @@ impl VisitGuard {
 }
 
 impl Guard for VisitGuard {
-    fn is_write(&self, request: &Request<'_>) -> bool {
+    fn is_write(&self, request: &Request<'_>, session: &Session) -> bool {
         let (command, class) = classify(request);
         if tells_of_keys(command, class) {
             self.has_seen.store(true, Ordering::Relaxed);
@@ -46,6 +51,8 @@ impl Guard for VisitGuard {
         let Some(command) = command else {
             return class != Class::Plain;
         };
+        let queued = session.in_transaction && command.name != "exec";
+        self.pauses.hear(&self.front, command.name, request, queued);
         // Upstream does not tell what SWAPDB changes.
         if command.name == "swapdb" {
             self.sweeps.store(true, Ordering::Relaxed);
@@ -64,8 +71,14 @@ impl Guard for VisitGuard {
                 command.flags.contains(Flags::WRITE)
                     || is_admin && !is_administration(command) && command.name != "monitor"
                     || matches!(command.name, "exec" | "eval" | "evalsha" | "fcall")
+                    // What others sent meanwhile was held back.
+                    || command.name == "client|unpause"
             }
         }
+    }
+
+    fn held_until(&self) -> Option<Instant> {
+        self.front.holds_writes_until()
     }
 
     fn lets_go(&self, session: &Session) -> bool {
@@ -77,6 +90,7 @@ impl Guard for VisitGuard {
     fn fence(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let front = Arc::clone(&self.front);
         let sweeps = self.sweeps.swap(false, Ordering::Relaxed);
+        self.pauses.came_about(&self.front);
         Box::pin(async move {
             if sweeps {
                 front.flush();

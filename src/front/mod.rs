@@ -28,6 +28,7 @@ mod kill;
 mod outbox;
 mod own;
 mod passing;
+mod pause;
 mod pool;
 mod reads;
 mod report;
@@ -85,6 +86,13 @@ struct Parcel {
     reply: Arc<[u8]>,
 }
 
+/// What is sent to an I/O thread.
+enum Letter {
+    Parcel(Parcel),
+    /// To be dropped when what its shared connections have under way is answered.
+    Settle(mpsc::Sender<()>),
+}
+
 /// What all threads share of the front.
 pub struct Front {
     /// Copies of upstream's values.
@@ -94,7 +102,7 @@ pub struct Front {
     /// The Redis behind.
     pub upstream: Arc<Upstream>,
     instance: Arc<Instance>,
-    mailboxes: Vec<mpsc::UnboundedSender<Parcel>>,
+    mailboxes: Vec<mpsc::UnboundedSender<Letter>>,
     /// Databases that upstream is known to have.
     databases: Mutex<Vec<u32>>,
     /// When the clock of the near cache began: with the server.
@@ -114,10 +122,12 @@ pub struct Front {
     touched: AtomicU64,
     /// Whether stale copies are served, as far as the log was told.
     stale: stale::Episode,
+    /// Until when upstream holds back writes.
+    pause: pause::Pause,
 }
 
 /// The end of what is sent to one I/O thread.
-pub struct Mailbox(mpsc::UnboundedReceiver<Parcel>);
+pub struct Mailbox(mpsc::UnboundedReceiver<Letter>);
 
 impl Front {
     /// The front of this upstream, and a mailbox for each of its threads. The tracker's thread is
@@ -163,6 +173,7 @@ impl Front {
             shadow: shadow::Shadow::default(),
             touched: AtomicU64::new(0),
             stale: stale::Episode::default(),
+            pause: pause::Pause::default(),
         });
         let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&front);
         instance.set_front(watched);

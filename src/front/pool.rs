@@ -5,16 +5,20 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::outbox::Outbox;
 use super::touch::Touches;
 use super::waiting::Waiting;
-use super::{Front, Mailbox, Parcel};
+use super::{Front, Letter, Mailbox, Parcel};
 use crate::resp::Protocol;
 use crate::upstream::shared::{Link, Slot};
 
 /// Buffers kept, and what they may hold.
 const SPARES_MAX: usize = 256;
 const SPARE_BYTES_MAX: usize = 4096;
+
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// What one I/O thread has of the front.
 pub struct Pool {
@@ -75,9 +79,14 @@ impl Pool {
         tokio::task::spawn_local(Rc::clone(&pool).touch());
         let receiving = Rc::clone(&pool);
         tokio::task::spawn_local(async move {
-            while let Some(Parcel { seats, reply }) = mailbox.recv().await {
-                for seat in seats {
-                    receiving.hand_over(seat, &reply);
+            while let Some(letter) = mailbox.recv().await {
+                match letter {
+                    Letter::Parcel(Parcel { seats, reply }) => {
+                        for seat in seats {
+                            receiving.hand_over(seat, &reply);
+                        }
+                    }
+                    Letter::Settle(settled) => receiving.settle(&settled),
                 }
             }
         });
@@ -107,6 +116,15 @@ impl Pool {
         let threads = self.front.mailboxes.len() as u64;
         let at = (client / threads) % links.len() as u64;
         &links[usize::try_from(at).unwrap_or(0)]
+    }
+
+    /// Drops what is given when all that is under way now is answered, or lost.
+    fn settle(&self, settled: &mpsc::Sender<()>) {
+        for link in self.resp2.iter().chain(&self.resp3) {
+            if link.waiting() > 0 {
+                link.send_anywhere(PING, Waiting::Settled(settled.clone()));
+            }
+        }
     }
 
     /// A connection that is up.

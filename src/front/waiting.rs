@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::outbox::Outbox;
 use super::pool::Pool;
 use super::shadow::Check;
 use super::stale::Fallback;
-use super::{Parcel, Seat, WHOLE};
+use super::{Letter, Parcel, Seat, WHOLE};
 use crate::near::{Token, Ttl, Why};
 use crate::resp::frame::Kind;
 use crate::upstream::shared::Waiter;
@@ -30,6 +32,9 @@ pub(super) enum Waiting {
     Select(Place, Rc<Cell<Selected>>),
     /// Nobody.
     Nobody,
+    /// Who waits until this is dropped.
+    #[expect(dead_code, reason = "to be held is all that it is for")]
+    Settled(mpsc::Sender<()>),
     /// A copy that was served, for what it is compared with.
     Shadow(Box<Check>),
     /// A flight, for its value.
@@ -148,7 +153,7 @@ impl Waiter for Waiting {
                 }
                 place.put(bytes, ended);
             }
-            Self::Nobody => {}
+            Self::Nobody | Self::Settled(_) => {}
             Self::Shadow(check) => check.take(bytes, ended),
             Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
             Self::Ttl(reading, digits) => {
@@ -191,7 +196,7 @@ impl Waiter for Waiting {
                 selected.set(Selected::No);
                 place.fail(why);
             }
-            Self::Nobody => {}
+            Self::Nobody | Self::Settled(_) => {}
             Self::Shadow(mut check) => check.give_up(),
             Self::Value(reading) => reading.fail(why),
             Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),
@@ -322,7 +327,7 @@ impl Pool {
                 reply: Arc::clone(&reply),
             };
             // A thread that has ended has no clients any more.
-            let _ = self.front.mailboxes[usize::from(thread)].send(parcel);
+            let _ = self.front.mailboxes[usize::from(thread)].send(Letter::Parcel(parcel));
         }
     }
 

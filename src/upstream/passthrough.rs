@@ -160,8 +160,11 @@ pub struct Visit {
 
 /// Who must know of writes that pass through before their replies do.
 pub(crate) trait Guard: Send + Sync {
-    /// Whether this request may change keys.
-    fn is_write(&self, request: &Request<'_>) -> bool;
+    /// Whether this request, which is about to be sent, may change keys.
+    fn is_write(&self, request: &Request<'_>, session: &Session) -> bool;
+
+    /// Until when the upstream keeps requests waiting because it was told to.
+    fn held_until(&self) -> Option<Instant>;
 
     /// Whether a client of this identity of its own may leave.
     fn lets_go(&self, session: &Session) -> bool;
@@ -535,7 +538,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             )
         } else if let Some(patience) = self.patience() {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
-            since.checked_add(patience)
+            since
+                .max(self.held_until().unwrap_or(since))
+                .checked_add(patience)
         } else {
             self.waiting_since = None;
             None

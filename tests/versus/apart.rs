@@ -1,7 +1,34 @@
 //! Clients of a front that come to have a connection of their own: what that costs them and others.
 
-use super::common::Server;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use corral::clock;
+
+use super::common::{Client, Server, until};
 use super::near::{coherent, number_of};
+
+const OK: &str = "+OK\r\n";
+
+/// As many clients of upstream's are held back.
+fn until_blocked(upstream: &Server, clients: &str) {
+    let mut direct = upstream.connect();
+    until("so many are held back", || {
+        direct.info("blocked_clients") == clients
+    });
+}
+
+fn send(client: &mut Client, words: &[&str]) {
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    client.send(request.as_bytes());
+}
+
+fn told(client: &mut Client) -> String {
+    String::from_utf8(client.frame().expect("a reply")).expect("text")
+}
 
 #[test]
 fn what_is_about_the_server_waits_for_no_change_of_keys() {
@@ -26,4 +53,115 @@ fn what_is_about_the_server_waits_for_no_change_of_keys() {
         number_of(&front, "fences") > before,
         "OBJECT tells of a key"
     );
+}
+
+#[test]
+fn writes_that_a_client_has_paused_hold_up_only_who_sent_them() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let mut operator = front.connect();
+    let (mut writer, mut publisher, mut reader) =
+        (front.connect(), front.connect(), front.connect());
+    assert_eq!(operator.say("CLIENT PAUSE 60000 WRITE"), OK);
+    send(&mut writer, &["SET", "k", "v"]);
+    send(&mut publisher, &["PUBLISH", "c", "m"]);
+    until_blocked(&upstream, "2");
+    assert_eq!(reader.say("GET k"), "$-1\r\n");
+    assert_eq!(reader.say("ECHO e"), "$1\r\ne\r\n");
+    assert_eq!(
+        reader.say("SET k"),
+        "-ERR wrong number of arguments for 'set' command\r\n"
+    );
+    assert_eq!(operator.say("CLIENT UNPAUSE"), OK);
+    assert_eq!(told(&mut writer), OK);
+    assert_eq!(told(&mut publisher), ":0\r\n");
+    assert_eq!(reader.say("GET k"), "$1\r\nv\r\n");
+    let visits = number_of(&front, "private_visits");
+    assert_eq!(writer.say("SET k w"), OK);
+    assert_eq!(number_of(&front, "private_visits"), visits, "it is over");
+}
+
+#[test]
+fn a_pause_within_a_transaction_begins_with_exec() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut operator, mut writer) = (front.connect(), front.connect());
+    for words in [
+        "MULTI",
+        "SET before v",
+        "CLIENT PAUSE 60000 WRITE",
+        "SET behind v",
+    ] {
+        operator.say(words);
+    }
+    let visits = number_of(&front, "private_visits");
+    assert_eq!(writer.say("SET k v"), OK);
+    assert_eq!(
+        number_of(&front, "private_visits"),
+        visits,
+        "it has not begun"
+    );
+    operator.say("EXEC");
+    send(&mut writer, &["SET", "k", "w"]);
+    until_blocked(&upstream, "1");
+    assert_eq!(
+        operator.say("MGET before behind k"),
+        "*3\r\n$1\r\nv\r\n$1\r\nv\r\n$1\r\nv\r\n"
+    );
+    operator.say("CLIENT UNPAUSE");
+    assert_eq!(told(&mut writer), OK);
+}
+
+#[test]
+fn a_paused_write_may_take_longer_than_the_timeout() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &["--upstream-timeout", "250"]);
+    let mut client = front.connect();
+    assert_eq!(client.say("CLIENT PAUSE 1000 WRITE"), OK);
+    let since = clock::now();
+    assert_eq!(client.say("SET k v"), OK);
+    assert!(
+        since.elapsed() >= Duration::from_millis(500),
+        "it was not paused"
+    );
+}
+
+#[test]
+fn a_pause_waits_for_writes_under_way_on_shared_connections() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut operator, mut reader) = (front.connect(), front.connect());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let mut writer = front.connect();
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(writer.say("SET k v"), OK);
+                }
+            });
+        }
+        for _ in 0..20 {
+            let before = writes_of(&upstream);
+            until("writes are under way", || {
+                writes_of(&upstream) > before + 100
+            });
+            assert_eq!(operator.say("CLIENT PAUSE 60000 WRITE"), OK);
+            until_blocked(&upstream, "8");
+            assert_eq!(reader.say("ECHO e"), "$1\r\ne\r\n");
+            assert_eq!(operator.say("CLIENT UNPAUSE"), OK);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// How many SETs upstream has run.
+fn writes_of(upstream: &Server) -> u64 {
+    let stats = upstream.connect().say("INFO commandstats");
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_set:calls="));
+    let calls = line.and_then(|line| line.split(',').next()?.parse().ok());
+    calls.unwrap_or(0)
 }

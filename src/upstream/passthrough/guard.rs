@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::link::Link;
 use super::{Gate, Guard, Passthrough, Requests, Visit};
@@ -86,7 +87,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// Whether the reply to this request is to be held back.
     pub(super) fn is_guarded_write(&self, request: &Request<'_>, effect: &Effect) -> bool {
-        let is_write = |guarded: &Guarded| guarded.guard.is_write(request);
+        let session = &self.session;
+        let is_write = |guarded: &Guarded| guarded.guard.is_write(request, session);
         // What is queued is written by EXEC.
         let is_queued = self.session.in_transaction && !matches!(effect, Effect::End);
         self.guarded.as_ref().is_some_and(is_write) && !is_queued
@@ -127,6 +129,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             behind,
         });
         true
+    }
+
+    /// Until when the upstream is known to be silent without being dead.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.guarded.as_ref()?.guard.held_until()
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -205,6 +205,19 @@ impl<W: Waiter> Link<W> {
         self.wake();
     }
 
+    /// Sends a request that is the same in every database.
+    pub fn send_anywhere(&self, request: &[u8], waiter: W) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(why) = queue.refusal() {
+            drop(queue);
+            waiter.lose(&why);
+            return;
+        }
+        queue.push(request, Waiting::Client(waiter));
+        drop(queue);
+        self.wake();
+    }
+
     /// Sends a `SELECT` that may fail.
     pub fn send_select(&self, request: &[u8], waiter: W) {
         let mut queue = self.queue.borrow_mut();
