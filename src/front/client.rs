@@ -102,6 +102,7 @@ pub async fn serve(
         shared.requests = std::mem::take(&mut visit.requests);
         let openings = std::mem::take(&mut visit.session);
         shared.session.come_back(&front, &client, openings);
+        shared.session.has_own_connection = visit.keeps_connection();
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) is_authenticated: bool,
     /// Whether its reads may be answered from the near cache.
     pub(super) is_near: bool,
+    /// Whether it has a private connection already.
+    pub(super) has_own_connection: bool,
     /// What a private connection is told.
     pub(super) openings: Openings,
 }
@@ -63,6 +65,7 @@ impl Session {
             database: front.upstream.url.database,
             is_authenticated: config.requirepass.is_empty(),
             is_near: config.near_cache,
+            has_own_connection: false,
             openings: Openings::default(),
         }
     }
@@ -234,7 +237,7 @@ impl Session {
             Some(b"3") => Protocol::Resp3,
             Some(_) => return self.upstreams_to_refuse(),
         };
-        let (mut at, mut name) = (2, None);
+        let (mut at, mut name, mut is_told_password) = (2, None, false);
         while at < request.len() {
             let option = request.argument(at);
             if option.eq_ignore_ascii_case(b"AUTH")
@@ -245,6 +248,7 @@ impl Session {
                     return Said::Private;
                 }
                 self.is_authenticated = true;
+                is_told_password = true;
                 at += 3;
             } else if option.eq_ignore_ascii_case(b"SETNAME")
                 && let Some(wanted) = request.get(at + 1)
@@ -265,6 +269,10 @@ impl Session {
                   client and select the RESP protocol version at the same time\r\n"
                     .to_vec(),
             );
+        }
+        if self.has_own_connection && !is_told_password {
+            // The id in its reply is the one that CLIENT ID told the client.
+            return Said::Private;
         }
         let version = protocol.version().to_string();
         let asked = super::client::request_of(&[b"HELLO", version.as_bytes()]);

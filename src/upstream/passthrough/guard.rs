@@ -32,6 +32,13 @@ struct Held {
     behind: usize,
 }
 
+impl Visit {
+    /// Whether the client has a connection of its own from last time.
+    pub(crate) fn keeps_connection(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
 impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
     /// The client arrives.
     pub(super) fn enter(&mut self, visit: &mut Visit, guard: Arc<dyn Guard>) {
