@@ -67,6 +67,7 @@ pub const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 
 const _: () = assert!(REQUEST_BYTES_HELD < REQUESTS_BYTES_MAX);
 
+mod busy;
 mod guard;
 mod host;
 mod link;
@@ -258,6 +259,8 @@ struct Passthrough<C> {
 
     ledger: Ledger,
     session: Session,
+    /// What answers a transaction that began while the upstream was busy.
+    busy: Option<Vec<u8>>,
     timer: Option<Pin<Box<Sleep>>>,
     ending: Option<Ending>,
 
@@ -299,6 +302,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             words: None,
             ledger: Ledger::default(),
             session: Session::default(),
+            busy: None,
             timer: None,
             ending: None,
             guarded: None,

@@ -165,3 +165,46 @@ fn writes_of(upstream: &Server) -> u64 {
     let calls = line.and_then(|line| line.split(',').next()?.parse().ok());
     calls.unwrap_or(0)
 }
+
+#[test]
+fn a_client_that_knows_its_id_keeps_it_when_it_changes_the_protocol() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut told, mut reader) = (front.connect(), front.connect());
+    let id = told.number("CLIENT ID");
+    let hello = told.say("HELLO 3");
+    assert!(hello.contains(&format!("$2\r\nid\r\n:{id}\r\n")), "{hello}");
+    told.say("SUBSCRIBE __redis__:invalidate");
+    assert_eq!(reader.say(&format!("CLIENT TRACKING ON REDIRECT {id}")), OK);
+    reader.say("GET k");
+    reader.say("SET k v");
+    assert!(self::told(&mut told).starts_with(">2\r\n$10\r\ninvalidate\r\n"));
+}
+
+#[test]
+fn a_transaction_that_begins_while_a_script_runs_is_refused_as_a_whole() {
+    const BUSY: &str = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
+                        SHUTDOWN NOSAVE.\r\n";
+    let upstream = Server::redis(&["--busy-reply-threshold", "10"]);
+    let front = coherent(&upstream, &[]);
+    let (mut runner, mut client, mut killer) = (front.connect(), front.connect(), front.connect());
+    assert_eq!(client.say("SELECT 1"), OK);
+    assert_eq!(killer.say("SET k 1"), OK);
+    send(&mut runner, &["EVAL", "while true do end", "0"]);
+    until("the script holds up others", || {
+        killer.say("GET other") == BUSY
+    });
+    assert_eq!(client.say("OBJECT FREQ k"), BUSY);
+    assert_eq!(client.say("MULTI"), OK);
+    assert_eq!(client.say("INCR k"), BUSY);
+    assert_eq!(killer.say("SCRIPT KILL"), OK);
+    assert!(told(&mut runner).contains("Script killed by user"));
+    assert_eq!(client.say("INCR k"), BUSY, "it is refused until its end");
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    assert_eq!(client.say("EXEC"), aborted);
+    assert_eq!(client.say("GET k"), "$-1\r\n");
+    assert_eq!(client.say("PING"), "+PONG\r\n");
+    assert_eq!(client.say("MULTI"), OK);
+    assert_eq!(client.say("INCR k"), "+QUEUED\r\n");
+    assert_eq!(client.say("EXEC"), "*1\r\n:1\r\n");
+}

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::busy::busy_reply;
 use super::link::{Farewell, Link, Loss, Open};
 use super::{
     BATCH_REQUESTS, Ended, Gate, LIMITS, Passthrough, REPLIES_BYTES_MAX, REQUEST_BYTES_HELD,
@@ -46,8 +47,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
                 }
                 Poll::Ready(Err(error)) => {
                     self.link = Link::Closed;
-                    self.refuse(&error);
-                    true
+                    match busy_reply(&error) {
+                        Some(busy) => self.answer_busy(busy),
+                        None => {
+                            self.refuse(&error);
+                            true
+                        }
+                    }
                 }
             },
             Link::Open(_) => {

@@ -55,6 +55,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         if !self.decoder.is_empty() && self.is_own(&self.decoder.at(0, held)) {
             return self.answer_own();
         }
+        if let Some(busy) = self.busy.take() {
+            return self.answer_busy(busy);
+        }
         match &self.link {
             Link::Open(_) => {}
             Link::Connecting(_) => return false,
