@@ -10,8 +10,12 @@ use crate::resp::Request;
 struct Fences(AtomicUsize);
 
 impl Guard for Fences {
-    fn is_write(&self, request: &Request<'_>) -> bool {
+    fn is_write(&self, request: &Request<'_>, _: &Session) -> bool {
         request.argument(0) == b"SET"
+    }
+
+    fn held_until(&self) -> Option<Instant> {
+        None
     }
 
     fn lets_go(&self, _: &Session) -> bool {
