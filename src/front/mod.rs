@@ -25,6 +25,7 @@ mod client;
 mod guard;
 mod host;
 mod kill;
+mod loads;
 mod outbox;
 mod own;
 mod passing;
@@ -288,6 +289,8 @@ impl Front {
 
     fn void(&self, key: &[u8], why: Why) {
         self.near.void(&self.instance.store, key, why);
+        let is_push = why == Why::Push;
+        self.instance.policy.changed_elsewhere(key, is_push);
     }
 }
 
@@ -320,6 +323,7 @@ impl Coherence for Front {
 
     fn flush(&self) {
         self.near.void_all(&self.instance.store, self.now());
+        self.instance.policy.all_changed_elsewhere();
     }
 }
 

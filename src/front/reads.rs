@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::client::{Shared, request_of, write_request};
+use super::loads::Ruled;
 use super::outbox::Parts;
+use super::pool::Pool;
 use super::waiting::{Digits, Reading, Waiting};
 use super::{Seat, WHOLE, channel};
 use crate::command::lookup;
@@ -75,7 +77,7 @@ impl Shared {
         let (near, slot) = (&self.front.near, channel(self.link().slot()));
         match near.enter(place, line, may_join, slot, now, seat) {
             Entered::Joined => {}
-            Entered::Leads(token) => self.read_value(raw, place.key.bytes, token),
+            Entered::Leads(token) => self.read_value(raw, place.key.bytes, line, token),
         }
     }
 
@@ -94,19 +96,16 @@ impl Shared {
     }
 
     /// Reads a key's value for a flight, and how long it holds.
-    fn read_value(&self, raw: &[u8], key: &[u8], token: Token) {
-        let reading = Rc::new(Reading {
-            pool: Rc::clone(&self.pool),
-            token: Cell::new(Some(token)),
-            value: RefCell::new(self.pool.spare()),
+    fn read_value(&self, raw: &[u8], key: &[u8], line: Line<'_>, token: Token) {
+        let asked = Asked {
+            database: self.session.database,
+            raw,
+            key,
+            line,
             may_be_stale: !self.outbox.has_unknown(),
-        });
+        };
         self.outbox.ask(raw.len());
-        let value = (raw, Waiting::Value(Rc::clone(&reading)));
-        let ttl = Waiting::Ttl(reading, Digits::default());
-        let ask = |requests: &mut Vec<u8>| write_request(requests, &[b"PTTL", key]);
-        self.link()
-            .send_pair(self.session.database, value, ask, ttl);
+        self.pool.read_value(self.link(), &asked, token);
     }
 
     /// `MGET`: each key by itself, as `GET` has it.
@@ -178,10 +177,42 @@ impl Shared {
             match near.enter(place, line, true, channel(link.slot()), now, seat) {
                 Entered::Joined => {}
                 Entered::Leads(token) => {
-                    self.read_value(&request_of(&[b"GET", key]), key, token);
+                    self.read_value(&request_of(&[b"GET", key]), key, line, token);
                 }
             }
         }
+    }
+}
+
+/// A read of one key.
+pub(super) struct Asked<'a> {
+    pub(super) database: u32,
+    pub(super) raw: &'a [u8],
+    pub(super) key: &'a [u8],
+    pub(super) line: Line<'a>,
+    /// Whether a stale copy will do if upstream fails.
+    pub(super) may_be_stale: bool,
+}
+
+impl Pool {
+    /// Reads a key's value for a flight, and how long it holds.
+    pub(super) fn read_value(
+        self: &Rc<Self>,
+        link: &Rc<Link<Waiting>>,
+        asked: &Asked<'_>,
+        token: Token,
+    ) {
+        let reading = Rc::new(Reading {
+            pool: Rc::clone(self),
+            token: Cell::new(Some(token)),
+            value: RefCell::new(self.spare()),
+            may_be_stale: asked.may_be_stale,
+            ruled: Cell::new(Ruled::new(self, link, asked).map(Box::new)),
+        });
+        let value = (asked.raw, Waiting::Value(Rc::clone(&reading)));
+        let ttl = Waiting::Ttl(reading, Digits::default());
+        let ask = |requests: &mut Vec<u8>| write_request(requests, &[b"PTTL", asked.key]);
+        link.send_pair(asked.database, value, ask, ttl);
     }
 }
 

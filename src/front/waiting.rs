@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use super::loads::{Ruled, tell_stored};
 use super::outbox::Outbox;
 use super::pool::Pool;
 use super::shadow::Check;
@@ -32,6 +33,8 @@ pub(super) enum Waiting {
     Select(Place, Rc<Cell<Selected>>),
     /// Nobody.
     Nobody,
+    /// Who has stored a loaded value, for whether it is there.
+    Stored(Option<oneshot::Sender<bool>>),
     /// Who waits until this is dropped.
     #[expect(dead_code, reason = "to be held is all that it is for")]
     Settled(mpsc::Sender<()>),
@@ -100,6 +103,8 @@ pub(super) struct Reading {
     pub(super) value: RefCell<Vec<u8>>,
     /// Whether a stale copy will do if upstream fails.
     pub(super) may_be_stale: bool,
+    /// What a rule makes of it.
+    pub(super) ruled: Cell<Option<Box<Ruled>>>,
 }
 
 impl Waiter for Waiting {
@@ -154,6 +159,7 @@ impl Waiter for Waiting {
                 place.put(bytes, ended);
             }
             Self::Nobody | Self::Settled(_) => {}
+            Self::Stored(stored) => tell_stored(stored, bytes, ended),
             Self::Shadow(check) => check.take(bytes, ended),
             Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
             Self::Ttl(reading, digits) => {
@@ -196,7 +202,7 @@ impl Waiter for Waiting {
                 selected.set(Selected::No);
                 place.fail(why);
             }
-            Self::Nobody | Self::Settled(_) => {}
+            Self::Nobody | Self::Settled(_) | Self::Stored(_) => {}
             Self::Shadow(mut check) => check.give_up(),
             Self::Value(reading) => reading.fail(why),
             Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),
@@ -215,6 +221,16 @@ impl Reading {
             return self.end(token, &value);
         }
         let store = &front.instance.store;
+        let ruled = self.ruled.take();
+        if let Some(ruled) = ruled.as_ref().filter(|ruled| ruled.loads(&value)) {
+            // No nil of it is kept.
+            let finished = front
+                .near
+                .finish(store, token, &value, Ttl::Unknown, front.now());
+            let seats = finished.waiters.into_iter().collect();
+            return ruled.load(&self.pool, seats);
+        }
+        let ttl = ruled.map_or(ttl, |ruled| ruled.shorten(ttl));
         let finished = front.near.finish(store, token, &value, ttl, front.now());
         if !finished.has_others {
             self.pool.deliver(finished.waiters, &value);

@@ -20,6 +20,8 @@ pub enum Outcome {
 /// A load under way.
 pub struct Flight {
     is_void: AtomicBool,
+    /// Whether what it brought is on its way to where it is kept.
+    is_kept: AtomicBool,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -27,6 +29,7 @@ impl Flight {
     pub(super) fn new() -> Self {
         Self {
             is_void: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
             outcome: watch::Sender::new(None),
         }
     }
@@ -39,6 +42,16 @@ impl Flight {
     /// Whether its key was changed since it began. Under the lock of the key's shard.
     pub(super) fn is_void(&self) -> bool {
         self.is_void.load(Ordering::Relaxed)
+    }
+
+    /// What it brought is about to be kept elsewhere.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is about to be kept elsewhere, or has been.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
     }
 
     /// Tells what came of it to all who wait.

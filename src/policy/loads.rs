@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::counts::Count;
+use super::elsewhere::Brought;
 use super::flight::{Flight, Outcome};
 use super::works::Work;
 use super::{Active, Policy, millis};
@@ -26,13 +27,15 @@ pub(super) enum Refresh {
 
 /// A load on its way, and where what it brings belongs. Lands in any case: a panic, a runtime that
 /// is shut down and a task that is dropped are failures.
-struct Journey {
+pub(super) struct Journey {
     policy: Arc<Policy>,
     active: Arc<Active>,
     flight: Arc<Flight>,
     db: u16,
     key: Box<[u8]>,
     has_landed: bool,
+    /// Who keeps the value, if that is not our own store.
+    keeper: Option<oneshot::Sender<Brought>>,
     _refresh: Option<OwnedSemaphorePermit>,
 }
 
@@ -94,13 +97,6 @@ impl Policy {
         refresh: Option<OwnedSemaphorePermit>,
     ) -> Arc<Flight> {
         let flight = Arc::new(Flight::new());
-        // There is a runtime once there is an origin.
-        let Some(runtime) = self.runtime.get() else {
-            flight.land(Outcome::Failed(
-                "ORIGIN there is no thread for loads".into(),
-            ));
-            return flight;
-        };
         let journey = Journey {
             policy: Arc::clone(self),
             active: Arc::clone(active),
@@ -108,14 +104,46 @@ impl Policy {
             db: place.db,
             key: place.key.bytes.into(),
             has_landed: false,
+            keeper: None,
             _refresh: refresh,
         };
-        runtime.spawn(journey.run());
+        self.embark(journey);
         flight
+    }
+
+    pub(super) fn embark(&self, mut journey: Journey) {
+        // There is a runtime once there is an origin.
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(journey.run());
+        } else {
+            journey.has_landed = true;
+            let why = journey.told("there is no thread for loads");
+            journey.flight.land(Outcome::Failed(why));
+        }
     }
 }
 
 impl Journey {
+    /// A load of a value that somebody else keeps.
+    pub(super) fn for_elsewhere(
+        policy: &Arc<Policy>,
+        active: &Arc<Active>,
+        flight: &Arc<Flight>,
+        (db, key): (u16, &[u8]),
+        keeper: oneshot::Sender<Brought>,
+    ) -> Self {
+        Self {
+            policy: Arc::clone(policy),
+            active: Arc::clone(active),
+            flight: Arc::clone(flight),
+            db,
+            key: key.into(),
+            has_landed: false,
+            keeper: Some(keeper),
+            _refresh: None,
+        }
+    }
+
     async fn run(mut self) {
         let Some(origin) = self.active.rule.origin.clone() else {
             return;
@@ -147,6 +175,12 @@ impl Journey {
         let delta = clock::now().duration_since(began);
         if loaded.is_ok() {
             counts.delta.note(millis(delta));
+        }
+        if let Some(keeper) = self.keeper.take() {
+            if let Some(lost) = self.hand_over(loaded.ok().flatten().as_ref(), &outcome, keeper) {
+                lost.add();
+            }
+            return self.flight.land(outcome);
         }
         if let Some(lost) = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta) {
             lost.add();
@@ -191,6 +225,46 @@ impl Journey {
                 None
             }
         }
+    }
+
+    /// Gives what came to who keeps it, unless the key was changed meanwhile. What was lost, if
+    /// something was.
+    fn hand_over(
+        &self,
+        found: Option<&Found>,
+        outcome: &Outcome,
+        keeper: oneshot::Sender<Brought>,
+    ) -> Option<&Count> {
+        let memory = &self.active.memory;
+        let (db, key) = (self.db, &self.key);
+        let write = found.and_then(|found| self.write(found, Duration::ZERO, 0));
+        // A change that comes later finds what is noted here, and takes it back.
+        let is_void = self.policy.shared.works.with(db, key, |work| {
+            if self.flight.is_void() {
+                return true;
+            }
+            match outcome {
+                Outcome::Absent => memory.note_absent(db, key),
+                Outcome::Failed(text) => memory.note_failed(db, key, text),
+                Outcome::Value(_) => {}
+            }
+            if write.is_none() {
+                *work = None;
+            } else {
+                self.flight.keep();
+            }
+            false
+        });
+        if is_void {
+            return Some(&self.active.counts.void);
+        }
+        let (found, write) = (found?, write?);
+        let ttl_ms = write.expires_at.map(std::num::NonZeroU64::get);
+        let kept = (found.value.clone(), ttl_ms);
+        let brought = Brought::new(&self.policy, &self.flight, (db, key), kept);
+        // Where nobody is there to keep it any more, the load is over here.
+        drop(keeper.send(brought));
+        None
     }
 
     /// What is to be stored, if it is to be.

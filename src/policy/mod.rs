@@ -15,6 +15,7 @@
 //! - A stale value is never served past a removal.
 
 pub mod counts;
+mod elsewhere;
 pub mod flight;
 pub mod lease;
 mod loads;
@@ -39,7 +40,9 @@ use crate::config::rules::Rules;
 use crate::store::{Change, Loaded, Observer, Store};
 
 use counts::Counts;
+pub use elsewhere::{Brought, Elsewhere};
 use lease::Terms;
+use loads::Journey;
 use memory::Memory;
 pub use reads::{Asker, Hit, Leases, Miss};
 use rules::{Rule, RuleSet};

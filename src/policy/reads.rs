@@ -168,7 +168,7 @@ impl Policy {
             spec.timeout
         };
         Miss::Wait(Wait::for_load(
-            place,
+            (place.db, place.key.bytes),
             active,
             &flight,
             clock::now() + patience,
@@ -251,7 +251,7 @@ impl Policy {
         let is_leased = works.with(db, place.key.bytes, |work| {
             let is_over = match work {
                 Some(Work::Lease(lease)) => lease.is_over(now),
-                Some(Work::Load(_)) => false,
+                Some(Work::Load(_) | Work::Kept(_)) => false,
                 None => works.len() < WORKS_MAX,
             };
             if !is_over || asker.leases.is_full() {
@@ -299,7 +299,7 @@ impl Policy {
         let works = &self.shared.works;
         let took = works.with(db, place.key.bytes, |work| match work {
             Some(Work::Lease(lease)) => lease.held_for(asker.client, clock::now()),
-            Some(Work::Load(_)) | None => None,
+            Some(Work::Load(_) | Work::Kept(_)) | None => None,
         })?;
         if let Some(active) = self.shared.table.read().find(place.key.bytes) {
             active.counts.leases_kept.add();

@@ -72,7 +72,7 @@ impl std::fmt::Debug for Wait {
 
 impl Wait {
     pub(super) fn for_load(
-        place: Place<'_>,
+        place: (u16, &[u8]),
         active: &Arc<Active>,
         flight: &flight::Flight,
         deadline: Instant,
@@ -96,13 +96,13 @@ impl Wait {
             late_at,
             deadline: clock::now() + active.rule.spec.lease,
         };
-        Self::new(place, active, until)
+        Self::new((place.db, place.key.bytes), active, until)
     }
 
-    fn new(place: Place<'_>, active: &Arc<Active>, until: Until) -> Self {
+    fn new((db, key): (u16, &[u8]), active: &Arc<Active>, until: Until) -> Self {
         Self {
-            db: place.db,
-            key: place.key.bytes.into(),
+            db,
+            key: key.into(),
             active: Arc::clone(active),
             until,
         }
@@ -215,7 +215,7 @@ impl Waiting<'_> {
         let now = clock::now();
         let late = self.policy.shared.works.with(db, key, |work| match work {
             Some(Work::Lease(lease)) => lease.late(self.client, now),
-            Some(Work::Load(_)) | None => Late::Open,
+            Some(Work::Load(_) | Work::Kept(_)) | None => Late::Open,
         });
         if matches!(late, Late::Held(_)) && now >= deadline {
             // From here on, nobody hands over to us.

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::elsewhere::KEPT_FOR;
 use super::flight::Flight;
 use super::lease::Lease;
 use crate::clock;
@@ -20,6 +21,8 @@ use crate::store::Change;
 pub(super) enum Work {
     Load(Arc<Flight>),
     Lease(Lease),
+    /// Nothing any more: a load of it was kept elsewhere at that time.
+    Kept(Instant),
 }
 
 /// All of it, by key.
@@ -27,6 +30,8 @@ pub(super) struct Works {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: ahash::RandomState,
     len: AtomicUsize,
+    /// Beyond the highest database of which a key was worked on.
+    databases: AtomicU16,
 }
 
 /// By database (as its tables are numbered) and key.
@@ -38,6 +43,7 @@ impl Default for Works {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             len: AtomicUsize::new(0),
+            databases: AtomicU16::new(0),
         }
     }
 }
@@ -60,7 +66,10 @@ impl Works {
         let was_there = present.is_some();
         let result = with(&mut present);
         match (was_there, present.is_some()) {
-            (false, true) => self.len.fetch_add(1, Ordering::Relaxed),
+            (false, true) => {
+                self.databases.fetch_max(db + 1, Ordering::Relaxed);
+                self.len.fetch_add(1, Ordering::Relaxed)
+            }
             (true, false) => self.len.fetch_sub(1, Ordering::Relaxed),
             (true, true) | (false, false) => 0,
         };
@@ -87,6 +96,7 @@ impl Works {
                     flight.void();
                     false
                 }
+                (Some(Work::Kept(_)), _) => true,
                 (None, _) => false,
             };
             if !stays {
@@ -109,12 +119,38 @@ impl Works {
                         flight.void();
                         false
                     }
+                    Work::Kept(_) => true,
                 };
                 if !stays {
                     self.len.fetch_sub(1, Ordering::Relaxed);
                 }
                 stays
             });
+        }
+    }
+
+    /// As [`Self::changed`], of a key in all databases. Returns how many of these there may be.
+    ///
+    /// `may_be_own`: what changed it may be that a load was kept.
+    pub(super) fn changed_everywhere(&self, key: &[u8], may_be_own: bool) -> u16 {
+        let databases = self.databases.load(Ordering::Relaxed);
+        let is_own = |work: &mut Option<Work>| match work {
+            Some(Work::Load(flight)) => may_be_own && flight.is_kept(),
+            Some(Work::Lease(_) | Work::Kept(_)) | None => false,
+        };
+        for db in 0..databases {
+            if self.len() > 0 && !self.with(db, key, |work| is_own(work)) {
+                self.changed(db, key, Change::Removed);
+            }
+        }
+        databases
+    }
+
+    /// All keys were changed.
+    pub(super) fn void_all(&self) {
+        let now = clock::now();
+        for db in 0..self.databases.load(Ordering::Relaxed) {
+            self.all_changed(db, now);
         }
     }
 
@@ -130,6 +166,7 @@ impl Works {
                     let is_over = match work {
                         Work::Lease(lease) => lease.is_over(now),
                         Work::Load(_) => false,
+                        Work::Kept(at) => now >= *at + KEPT_FOR,
                     };
                     if is_over {
                         self.len.fetch_sub(1, Ordering::Relaxed);

@@ -22,9 +22,9 @@
 )]
 
 mod alike;
+mod apart;
 #[path = "../support/certificates.rs"]
 mod certificates;
-mod apart;
 mod cluster;
 mod common;
 mod draw;

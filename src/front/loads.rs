@@ -1,0 +1,191 @@
+//! Keys that are neither here nor upstream, and whose rule names an origin.
+//!
+//! A read that upstream answered with nil waits for one load, whoever else asks meanwhile, on
+//! whichever thread. What the load brings is stored upstream with the rule's time to live, under a key
+//! that is still not there, and comes into the near cache with the next read, as any value does.
+//! No nil of such a key is kept: what is not there is remembered by the rule.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::client::request_of;
+use super::pool::Pool;
+use super::reads::{Asked, line, null};
+use super::waiting::Waiting;
+use super::{Seat, channel};
+use crate::clock;
+use crate::command::lookup;
+use crate::near::{Entered, Place, Ttl};
+use crate::policy::{Active, Brought, Elsewhere, Leases, Outcome};
+use crate::resp::Protocol;
+use crate::resp::frame::Kind;
+use crate::upstream::shared::Link;
+
+/// A read under way of a key that a rule is about.
+pub(super) struct Ruled {
+    active: Arc<Active>,
+    db: u16,
+    key: Box<[u8]>,
+    /// Whether it asks for the whole value of a string.
+    is_get: bool,
+    protocol: Protocol,
+    link: Rc<Link<Waiting>>,
+    began: tokio::time::Instant,
+}
+
+impl Ruled {
+    /// What a rule makes of a read that is about to be sent over this connection, if one is about
+    /// its key.
+    pub(super) fn new(pool: &Pool, link: &Rc<Link<Waiting>>, asked: &Asked<'_>) -> Option<Self> {
+        let policy = &pool.front.instance.policy;
+        if !policy.is_on() {
+            return None;
+        }
+        let active = Arc::clone(policy.table().find(asked.key)?);
+        let get = line(lookup::find(b"GET")?, link.protocol(), &[]);
+        Some(Self {
+            active,
+            db: u16::try_from(asked.database).ok()?,
+            key: asked.key.into(),
+            is_get: asked.line.id == get.id && asked.line.arguments.is_empty(),
+            protocol: link.protocol(),
+            link: Rc::clone(link),
+            began: clock::now(),
+        })
+    }
+
+    /// How long a reply may be kept: no longer than the rule says.
+    pub(super) fn shorten(&self, ttl: Ttl) -> Ttl {
+        let Some(cap) = self.active.rule.spec.near_ttl else {
+            return ttl;
+        };
+        let cap_ms = u64::try_from(cap.as_millis()).unwrap_or(u64::MAX);
+        match ttl {
+            Ttl::Millis(ms) => Ttl::Millis(ms.min(cap_ms)),
+            Ttl::None => Ttl::Millis(cap_ms),
+            Ttl::Absent | Ttl::Unknown => ttl,
+        }
+    }
+
+    /// Whether a value that upstream does not have is to be loaded.
+    pub(super) fn loads(&self, reply: &[u8]) -> bool {
+        self.is_get && self.active.rule.origin.is_some() && reply == null(self.protocol)
+    }
+
+    /// Upstream has no value for these: has it loaded.
+    pub(super) fn load(&self, pool: &Rc<Pool>, seats: Vec<Seat>) {
+        let policy = Arc::clone(&pool.front.instance.policy);
+        let place = (self.db, &*self.key);
+        match policy.elsewhere(&self.active, place, self.began) {
+            Elsewhere::Nil => pool.deliver(seats, null(self.protocol)),
+            Elsewhere::Failed(text) => pool.deliver(seats, &error(&text)),
+            Elsewhere::Again => self.read_again(pool, seats),
+            Elsewhere::Wait(wait, keep) => {
+                if let Some(keep) = keep {
+                    tokio::task::spawn_local(keep_upstream(Rc::clone(pool), keep));
+                }
+                let pool = Rc::clone(pool);
+                let protocol = self.protocol;
+                tokio::task::spawn_local(async move {
+                    let arrived = wait.end(&policy, 0, &mut Leases::default()).await;
+                    let reply = match arrived.outcome {
+                        Outcome::Value(value) => bulk(&value),
+                        Outcome::Absent => null(protocol).to_vec(),
+                        Outcome::Failed(text) => error(&text),
+                    };
+                    pool.deliver(seats, &reply);
+                });
+            }
+        }
+    }
+
+    /// It has been stored since this read began.
+    fn read_again(&self, pool: &Rc<Pool>, seats: Vec<Seat>) {
+        let Some(get) = lookup::find(b"GET") else {
+            return;
+        };
+        let front = &pool.front;
+        let line = line(get, self.protocol, &[]);
+        let key = front.instance.store.key(&self.key);
+        let place = Place { db: self.db, key };
+        let slot = channel(self.link.slot());
+        for seat in seats {
+            match front.near.enter(place, line, true, slot, front.now(), seat) {
+                Entered::Joined => {}
+                Entered::Leads(token) => {
+                    let raw = request_of(&[b"GET", &self.key]);
+                    let asked = Asked {
+                        database: u32::from(self.db),
+                        raw: &raw,
+                        key: &self.key,
+                        line,
+                        may_be_stale: false,
+                    };
+                    pool.read_value(&self.link, &asked, token);
+                }
+            }
+        }
+    }
+}
+
+/// Stores what a load brings upstream.
+async fn keep_upstream(pool: Rc<Pool>, keep: oneshot::Receiver<Brought>) {
+    // Without a value there is nothing to keep.
+    let Ok(brought) = keep.await else {
+        return;
+    };
+    let Some(link) = pool.any_link().cloned() else {
+        return;
+    };
+    if brought.is_void() {
+        return;
+    }
+    let ttl = brought.ttl_ms.map(|ms| ms.to_string());
+    let mut words: Vec<&[u8]> = vec![b"SET", &brought.key, &brought.value, b"NX"];
+    if let Some(ttl) = &ttl {
+        words.extend([&b"PX"[..], ttl.as_bytes()]);
+    }
+    let (stored, answer) = oneshot::channel();
+    let database = u32::from(brought.db);
+    let set = request_of(&words);
+    link.send(database, &set, Waiting::Stored(Some(stored)));
+    let is_stored = answer.await == Ok(true);
+    if is_stored && brought.is_void() {
+        // It was changed while the value was on its way, perhaps before that got there.
+        let words: [&[u8]; 5] = [b"EVAL", DELETE_IF_SAME, b"1", &brought.key, &brought.value];
+        let (gone, answer) = oneshot::channel();
+        link.send(database, &request_of(&words), Waiting::Stored(Some(gone)));
+        let _ = answer.await;
+    }
+}
+
+/// Takes a value back that should not have been stored, unless there is another by now.
+const DELETE_IF_SAME: &[u8] =
+    b"if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+
+/// Tells who asked for something to be stored whether it was.
+pub(super) fn tell_stored(
+    stored: &mut Option<oneshot::Sender<bool>>,
+    bytes: &[u8],
+    ended: Option<Kind>,
+) {
+    if ended.is_some()
+        && let Some(stored) = stored.take()
+    {
+        // Who asked may be gone.
+        let _ = stored.send(bytes.starts_with(b"+"));
+    }
+}
+
+fn bulk(value: &[u8]) -> Vec<u8> {
+    let mut reply = format!("${}\r\n", value.len()).into_bytes();
+    reply.extend_from_slice(value);
+    reply.extend_from_slice(b"\r\n");
+    reply
+}
+
+fn error(text: &str) -> Vec<u8> {
+    format!("-{text}\r\n").into_bytes()
+}

@@ -1,0 +1,156 @@
+//! Loads of values that are kept elsewhere: by the Redis behind a front.
+//!
+//! The register is the same, and so is the rule that a load whose key was changed is void; but who
+//! reads and who changes a key holds no lock of a shard, so the lock of the register itself orders
+//! them. A load stays registered until its value is kept, and is remembered for a while then: a
+//! read that began before that, and found nothing, is to look again rather than to load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::flight::Flight;
+use super::memory::Recalled;
+use super::works::Work;
+use super::{Active, Journey, Policy, Wait};
+use crate::clock;
+
+/// What a read that found nothing elsewhere comes to.
+pub enum Elsewhere {
+    /// Nothing.
+    Nil,
+    /// An error, of which this is the text with its code.
+    Failed(Arc<str>),
+    /// It has been stored since the read began: it is to be read again.
+    Again,
+    /// A load is waited for. Who began it also has to keep what it brings.
+    Wait(Wait, Option<oneshot::Receiver<Brought>>),
+}
+
+/// A value that was loaded, and is to be kept. No other load of its key begins before this is
+/// dropped, unless the key is changed.
+pub struct Brought {
+    /// The database, as clients number it.
+    pub db: u16,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// The value.
+    pub value: Bytes,
+    /// How long it is to live, in ms; none: without end.
+    pub ttl_ms: Option<u64>,
+    flight: Arc<Flight>,
+    policy: Arc<Policy>,
+}
+
+impl Brought {
+    pub(super) fn new(
+        policy: &Arc<Policy>,
+        flight: &Arc<Flight>,
+        (db, key): (u16, &[u8]),
+        (value, ttl_ms): (Bytes, Option<u64>),
+    ) -> Self {
+        Self {
+            db,
+            key: key.into(),
+            value,
+            ttl_ms,
+            flight: Arc::clone(flight),
+            policy: Arc::clone(policy),
+        }
+    }
+
+    /// Whether the key was changed since the load began: then it must not be kept.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.flight.is_void()
+    }
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        self.policy.shared.works.with(self.db, &self.key, |work| {
+            if matches!(work, Some(Work::Load(flight)) if Arc::ptr_eq(flight, &self.flight)) {
+                *work = Some(Work::Kept(clock::now()));
+            }
+        });
+    }
+}
+
+impl Policy {
+    /// A read that began at `began` found nothing under a key whose rule has an origin.
+    pub fn elsewhere(
+        self: &Arc<Self>,
+        active: &Arc<Active>,
+        (db, key): (u16, &[u8]),
+        began: Instant,
+    ) -> Elsewhere {
+        let counts = &active.counts;
+        match active.memory.recall(db, key) {
+            Some(Recalled::Absent) => {
+                counts.negative_hits.add();
+                return Elsewhere::Nil;
+            }
+            Some(Recalled::Failed(text)) => {
+                counts.error_hits.add();
+                return Elsewhere::Failed(text);
+            }
+            None => {}
+        }
+        let deadline = clock::now() + active.rule.spec.timeout;
+        self.shared.works.with(db, key, |work| {
+            let (flight, keep) = match work {
+                Some(Work::Kept(at)) if began <= *at => return Elsewhere::Again,
+                Some(Work::Load(flight)) => {
+                    counts.coalesced.add();
+                    (Arc::clone(flight), None)
+                }
+                Some(Work::Lease(_) | Work::Kept(_)) | None => {
+                    counts.loads.add();
+                    let flight = Arc::new(Flight::new());
+                    let (keeper, keep) = oneshot::channel();
+                    let journey = Journey::for_elsewhere(self, active, &flight, (db, key), keeper);
+                    self.embark(journey);
+                    *work = Some(Work::Load(Arc::clone(&flight)));
+                    (flight, Some(keep))
+                }
+            };
+            Elsewhere::Wait(Wait::for_load((db, key), active, &flight, deadline), keep)
+        })
+    }
+
+    /// A key was changed elsewhere, in whichever database.
+    ///
+    /// `is_push`: that is all that is known: a value that was brought and is being kept may be the
+    /// change. Any other value that is there by then is one that it does not replace.
+    pub fn changed_elsewhere(&self, key: &[u8], is_push: bool) {
+        if !self.is_on() {
+            return;
+        }
+        let databases = self.shared.works.changed_everywhere(key, is_push);
+        let table = self.shared.table.read();
+        if let Some(active) = table.find(key)
+            && active.rule.origin.is_some()
+        {
+            for db in 0..databases {
+                active.memory.forget(db, key);
+            }
+        }
+    }
+
+    /// All keys were changed elsewhere.
+    pub fn all_changed_elsewhere(&self) {
+        if !self.is_on() {
+            return;
+        }
+        self.shared.works.void_all();
+        for active in self.shared.table.read().rules() {
+            active.memory.forget_all();
+        }
+    }
+}
+
+/// How long it is remembered that a value was kept: longer than any read is under way.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(2);
