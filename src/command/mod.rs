@@ -32,7 +32,7 @@ pub mod server;
 pub mod spec;
 pub mod strings;
 pub mod table;
-mod through;
+pub mod through;
 pub mod transactions;
 
 pub use error::CommandError;

@@ -23,7 +23,6 @@ use crate::instance::session::{Passed, Replies, Session};
 use crate::keyspace::View;
 use crate::metrics::ThreadMetrics;
 use crate::metrics::slow_log::{SlowEntry, shortened};
-use crate::policy::Table;
 use crate::resp::{Decoder, Reply, Request};
 use crate::store::{Announced, Locked};
 
@@ -187,10 +186,10 @@ impl Runner<'_> {
     /// Has a request written to its origins first, where rules say so: nothing, if origins have to be
     /// asked now; else, whether it is refused.
     fn pass(&mut self, slot: &Resolved, request: &Request<'_>) -> Option<Result<(), Vec<u8>>> {
-        let table = self.session.reads.table.as_deref();
-        if !table.is_some_and(Table::has_through) {
+        let table = self.session.reads.table.as_ref();
+        let Some(table) = table.filter(|table| table.has_through()).cloned() else {
             return Some(Ok(()));
-        }
+        };
         let Ok(command) = self.admit(slot, request) else {
             return Some(Ok(()));
         };
@@ -199,11 +198,12 @@ impl Runner<'_> {
                 self.session.reads.through = Passed::Open(passage);
                 return Some(Ok(()));
             }
-            Passed::Answered(Err(text)) => return Some(Err(text.as_bytes().to_vec())),
+            Passed::Answered(Err(refused)) => return Some(Err(refused.text.as_bytes().to_vec())),
             Passed::No | Passed::Asked(_) | Passed::Open(_) => {}
         }
         let is_queued = transactions::is_queued(self.session, command);
-        match through::needs(self.instance, self.session, command, request, is_queued) {
+        let (db, asked) = (self.session.db, (command, request));
+        match through::needs(self.instance, &table, db, asked, is_queued) {
             through::Needs::Nothing => Some(Ok(())),
             through::Needs::Refusal(error) => Some(Err(error.to_string().into_bytes())),
             through::Needs::Origins(writes) => {

@@ -10,13 +10,12 @@ use super::keys_of::for_each_key;
 use super::{Command, CommandError, Flags, strings};
 use crate::clock;
 use crate::instance::Instance;
-use crate::instance::session::Session;
 use crate::keyspace::Place;
-use crate::policy::Through;
+use crate::policy::{Table, Through};
 use crate::resp::Request;
 
 /// What a command needs before it may run.
-pub(super) enum Needs {
+pub enum Needs {
     /// Nothing.
     Nothing,
     /// That origins take this.
@@ -27,16 +26,13 @@ pub(super) enum Needs {
 
 /// What a command that is about to run needs.
 #[cold]
-pub(super) fn needs(
+pub fn needs(
     instance: &Instance,
-    session: &Session,
-    command: &Command,
-    request: &Request<'_>,
+    table: &Table,
+    db: u16,
+    (command, request): (&Command, &Request<'_>),
     is_queued: bool,
 ) -> Needs {
-    let Some(table) = session.reads.table.as_deref() else {
-        return Needs::Nothing;
-    };
     if !command.flags.contains(Flags::WRITE) || keeps_values(command) {
         return Needs::Nothing;
     }
@@ -50,7 +46,7 @@ pub(super) fn needs(
         return Needs::Nothing;
     };
     let place = |bytes| Place {
-        db: session.db,
+        db,
         key: instance.store.key(bytes),
     };
     let writes = match command.name {
@@ -60,7 +56,7 @@ pub(super) fn needs(
                 .collect()
         }
         _ => {
-            let value_max = session.config.proto_max_bulk_len;
+            let value_max = instance.config().proto_max_bulk_len;
             match strings::written(command, request, clock::unix_ms(), value_max) {
                 // It is told what is wrong with it when it runs.
                 Err(_) => return Needs::Nothing,

@@ -132,6 +132,8 @@ pub(super) struct Shared {
     /// What is to be done when the reply that it depends on has come.
     pending: Option<(Rc<Cell<Selected>>, Then)>,
     wants_private: bool,
+    /// What comes next has to wait for all replies that are owed.
+    pub(super) waits_for_replies: bool,
     /// Its next request is one to pause writes.
     pauses_writes: bool,
     /// Nothing more is read from it.
@@ -143,7 +145,7 @@ pub(super) struct Shared {
 
 /// Whether a request was taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Taken,
     /// It was taken, and the next one must wait for what comes of it.
     TakenAndWait,
@@ -170,6 +172,7 @@ impl Shared {
             unread: Unread::default(),
             pending: None,
             wants_private: false,
+            waits_for_replies: false,
             pauses_writes: false,
             is_ending: false,
             has_quit: false,
@@ -339,6 +342,10 @@ impl Shared {
         if self.wants_private || self.has_quit || self.is_full() || !self.settle_pending() {
             return false;
         }
+        if self.waits_for_replies && !self.outbox.is_idle() {
+            return false;
+        }
+        self.waits_for_replies = false;
         let requests = std::mem::take(&mut self.requests);
         let mut decoder = std::mem::take(&mut self.decoder);
         let (limits, batch) = self.session.limits(&self.front);
@@ -497,12 +504,10 @@ impl Shared {
         match (known.class, known.command) {
             (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
             (Class::NearEach, Some(command)) => self.near_each(request, raw, command, now),
-            (Class::Writes, Some(command)) => {
-                let place = self.expect();
-                let keys = self.begin_write(Some(command), request);
-                let pool = Rc::clone(&self.pool);
-                self.send(raw, Waiting::Writes(pool, place, keys));
+            (Class::Writes, Some(command)) if self.front.instance.policy.is_on() => {
+                return self.write_by_rule(command, request, raw);
             }
+            (Class::Writes, Some(command)) => self.write_keys(command, request, raw),
             (Class::Unknown, command) => {
                 let place = self.expect();
                 let keys = self.begin_write(command, request);
@@ -546,6 +551,13 @@ impl Shared {
             (Class::Plain | Class::Near | Class::NearEach | Class::Writes, _) => self.plain(raw),
         }
         Flow::Taken
+    }
+
+    pub(super) fn write_keys(&self, command: &Command, request: &Request<'_>, raw: &[u8]) {
+        let place = self.expect();
+        let keys = self.begin_write(Some(command), request);
+        let pool = Rc::clone(&self.pool);
+        self.send(raw, Waiting::Writes(pool, place, keys));
     }
 
     pub(super) fn plain(&mut self, raw: &[u8]) {
@@ -603,7 +615,7 @@ impl Shared {
 
     /// A write begins, at the place that was just taken: voids what it will write, of what is
     /// known of that.
-    fn begin_write(&self, command: Option<&Command>, request: &Request<'_>) -> Keys {
+    pub(super) fn begin_write(&self, command: Option<&Command>, request: &Request<'_>) -> Keys {
         let Some(command) = command else {
             return Keys(Vec::new());
         };
@@ -667,27 +679,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// A request in its wire form.
-pub(super) fn request_of(words: &[&[u8]]) -> Vec<u8> {
-    let mut request = Vec::new();
-    write_request(&mut request, words);
-    request
-}
-
-/// Appends a request.
-pub(super) fn write_request(request: &mut Vec<u8>, words: &[&[u8]]) {
-    write_header(request, b'*', words.len());
-    for word in words {
-        write_header(request, b'$', word.len());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
-    }
-}
-
-fn write_header(request: &mut Vec<u8>, kind: u8, len: usize) {
-    request.push(kind);
-    request.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-    request.extend_from_slice(b"\r\n");
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::client::request_of;
 use super::pool::Pool;
 use super::reads::{Asked, line, null};
 use super::waiting::Waiting;
+use super::wire::request_of;
 use super::{Seat, channel};
 use crate::clock;
 use crate::command::lookup;

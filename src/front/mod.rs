@@ -38,9 +38,11 @@ mod selection;
 mod session;
 mod shadow;
 mod stale;
+mod through;
 mod touch;
 mod unread;
 mod waiting;
+mod wire;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::client::{Shared, request_of, write_request};
+use super::client::Shared;
 use super::loads::Ruled;
 use super::outbox::Parts;
 use super::pool::Pool;
 use super::waiting::{Digits, Reading, Waiting};
+use super::wire::{request_of, write_request};
 use super::{Seat, WHOLE, channel};
 use crate::command::lookup;
 use crate::command::spec::Command;

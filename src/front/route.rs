@@ -77,7 +77,7 @@ fn split(command: &Command, request: &Request<'_>, is_resp3: bool) -> Route {
         "mget" => {
             let null: &[u8] = if is_resp3 { b"_\r\n" } else { b"$-1\r\n" };
             let keys = request.iter_from(1);
-            let get = |key: &[u8]| (slot_of(key), super::client::request_of(&[b"GET", key]));
+            let get = |key: &[u8]| (slot_of(key), super::wire::request_of(&[b"GET", key]));
             return Route::Split(Join::Each { null }, keys.map(get).collect());
         }
         "mset" => (Join::Same, 2),
@@ -100,6 +100,6 @@ fn split(command: &Command, request: &Request<'_>, is_resp3: bool) -> Route {
         groups[at].1.extend(words);
     }
     let requests = groups.into_iter();
-    let requests = requests.map(|(slot, words)| (slot, super::client::request_of(&words)));
+    let requests = requests.map(|(slot, words)| (slot, super::wire::request_of(&words)));
     Route::Split(join, requests.collect())
 }

@@ -275,7 +275,7 @@ impl Session {
             return Said::Private;
         }
         let version = protocol.version().to_string();
-        let asked = super::client::request_of(&[b"HELLO", version.as_bytes()]);
+        let asked = super::wire::request_of(&[b"HELLO", version.as_bytes()]);
         Said::Ask {
             request: Some(asked),
             then: Then::Hello { protocol, name },

@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::client::request_of;
 use super::pool::Pool;
 use super::waiting::Waiting;
+use super::wire::request_of;
 use crate::clock;
 use crate::store::Key;
 

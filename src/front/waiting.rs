@@ -11,6 +11,7 @@ use super::outbox::Outbox;
 use super::pool::Pool;
 use super::shadow::Check;
 use super::stale::Fallback;
+use super::through::Passed;
 use super::{Letter, Parcel, Seat, WHOLE};
 use crate::near::{Token, Ttl, Why};
 use crate::resp::frame::Kind;
@@ -25,6 +26,8 @@ pub(super) enum Waiting {
     Observes(Rc<Pool>, Place, Keys, Option<Box<Fallback>>),
     /// The same; these keys are then written.
     Writes(Rc<Pool>, Place, Keys),
+    /// The same; an origin has taken it already.
+    Passed(Rc<Pool>, Place, Box<Passed>),
     /// The same; unknown keys are then written.
     Unknown(Rc<Pool>, Place, Keys, Vec<u8>),
     /// The same; all keys are then written.
@@ -62,7 +65,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn put(&self, bytes: &[u8], ended: Option<Kind>) {
+    pub(super) fn put(&self, bytes: &[u8], ended: Option<Kind>) {
         self.outbox.put(self.at, bytes, ended.is_some());
     }
 
@@ -134,6 +137,13 @@ impl Waiter for Waiting {
                 }
                 place.put(bytes, ended);
             }
+            Self::Passed(pool, place, passed) => {
+                if let Some(kind) = ended {
+                    pool.void(&passed.keys);
+                    passed.settle(pool, kind);
+                }
+                place.put(bytes, ended);
+            }
             Self::Unknown(pool, place, keys, held) => {
                 held.extend_from_slice(bytes);
                 if ended.is_some() {
@@ -187,6 +197,12 @@ impl Waiter for Waiting {
             // It may have been run all the same.
             Self::Writes(pool, place, keys) => {
                 pool.void(&keys);
+                place.fail(why);
+            }
+            // Whether upstream has it is not known; that the origin has it is.
+            Self::Passed(pool, place, mut passed) => {
+                pool.void(&passed.keys);
+                passed.settle(&pool, Kind::Error);
                 place.fail(why);
             }
             Self::Unknown(pool, place, keys, _) => {

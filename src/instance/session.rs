@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
-use crate::policy::{Arrived, Leases, Passage, Table, Through, Wait};
+use crate::policy::{Arrived, Leases, Passage, Refused, Table, Through, Wait};
 use crate::resp::decode::OwnedRequest;
 use crate::store::watch::Dirty;
 
@@ -44,8 +44,8 @@ pub enum Passed {
     No,
     /// They are to be asked.
     Asked(Vec<Through>),
-    /// They took it, or did not: the text of why, with its code.
-    Answered(Result<Passage, Arc<str>>),
+    /// They took it, or did not.
+    Answered(Result<Passage, Refused>),
     /// They took it: the cache is to be written now.
     Open(Passage),
 }

@@ -48,7 +48,7 @@ pub use reads::{Asker, Hit, Leases, Miss};
 use rules::{Rule, RuleSet};
 pub use wait::{Arrived, Outcome, Wait};
 use works::Works;
-pub use writes::{Passage, Passing, Through};
+pub use writes::{Passage, Passing, Refused, Through};
 
 /// The rules in force, and what is under way by them.
 pub struct Policy {

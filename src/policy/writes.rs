@@ -33,7 +33,26 @@ pub struct Through {
 
 /// What the origin has to take before the cache may be written.
 pub struct Passing {
-    done: oneshot::Receiver<Result<Passage, Arc<str>>>,
+    done: oneshot::Receiver<Result<Passage, Refused>>,
+}
+
+/// An origin did not take it.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What clients are told, with its code.
+    pub text: Arc<str>,
+    /// Whether an origin may have taken a part of it all the same. What the cache has of the keys is
+    /// not to be trusted then; our own store has nothing of them any more.
+    pub is_doubtful: bool,
+}
+
+impl Refused {
+    fn before(text: impl Into<Arc<str>>) -> Self {
+        Self {
+            text: text.into(),
+            is_doubtful: false,
+        }
+    }
 }
 
 /// The origin has taken it. No other write of these keys goes on before this is dropped.
@@ -113,7 +132,7 @@ impl Policy {
         Passing { done }
     }
 
-    async fn pass(self: Arc<Self>, writes: Vec<Through>) -> Result<Passage, Arc<str>> {
+    async fn pass(self: Arc<Self>, writes: Vec<Through>) -> Result<Passage, Refused> {
         let turns = self.turns(&writes).await?;
         for (index, write) in writes.iter().enumerate() {
             let Err(failure) = write.run().await else {
@@ -126,7 +145,10 @@ impl Policy {
             if is_doubtful(&failure) {
                 self.forget(write);
             }
-            return Err(write.told(&failure.text));
+            return Err(Refused {
+                text: write.told(&failure.text),
+                is_doubtful: index > 0 || is_doubtful(&failure),
+            });
         }
         Ok(Passage {
             policy: self,
@@ -136,7 +158,7 @@ impl Policy {
     }
 
     /// Waits for the turn of all these keys, in an order that is the same for all.
-    async fn turns(&self, writes: &[Through]) -> Result<Vec<OwnedMutexGuard<()>>, Arc<str>> {
+    async fn turns(&self, writes: &[Through]) -> Result<Vec<OwnedMutexGuard<()>>, Refused> {
         let mut keys: Vec<(&(u16, &[u8]), Instant)> = Vec::new();
         let places: Vec<(u16, &[u8])> =
             writes.iter().map(|write| (write.db, &*write.key)).collect();
@@ -157,7 +179,11 @@ impl Policy {
             };
             match timeout_at(deadline, turn.lock_owned()).await {
                 Ok(turn) => turns.push(turn),
-                Err(_) => return Err("ORIGIN another write of the key is under way".into()),
+                Err(_) => {
+                    return Err(Refused::before(
+                        "ORIGIN another write of the key is under way",
+                    ));
+                }
             }
         }
         Ok(turns)
@@ -204,11 +230,14 @@ impl Passing {
     /// Waits for the origins.
     ///
     /// # Errors
-    /// The text of why they did not take it, with its code.
-    pub async fn end(self) -> Result<Passage, Arc<str>> {
+    /// One of them did not take it.
+    pub async fn end(self) -> Result<Passage, Refused> {
         match self.done.await {
             Ok(passed) => passed,
-            Err(_) => Err("ORIGIN the write was lost".into()),
+            Err(_) => Err(Refused {
+                text: "ORIGIN the write was lost".into(),
+                is_doubtful: true,
+            }),
         }
     }
 }
