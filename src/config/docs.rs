@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::kind::Kind;
+use super::rules;
 use super::table::{Group, Setting, settings};
 
 const HEAD: &str = "\
@@ -40,6 +41,7 @@ pub fn markdown() -> String {
     let mut text = HEAD.to_owned();
     for &group in Group::ALL {
         if group == Group::Fixed {
+            rules::docs::write(&mut text);
             fixed(&mut text);
             continue;
         }

@@ -5,10 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::kind::{Kind, ValueError};
+use super::rules;
 use super::table::{Setting, closest, settings, variable};
-
-/// How much of a line of the file a message shows.
-const EXCERPT_CHARS_MAX: usize = 100;
 
 /// Why the server does not start. Printed by `main`, which exits with code 2.
 #[derive(Debug)]
@@ -129,7 +127,7 @@ impl Source {
         let text = if is_secret {
             format!("{key} = ...")
         } else {
-            text.chars().take(EXCERPT_CHARS_MAX).collect()
+            rules::shown(text)
         };
         format!("\n  {number} | {text}")
     }

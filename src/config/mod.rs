@@ -7,9 +7,9 @@
 //!
 //! Invariants: a [`Config`] is valid, alone and in combination, however it was made; a source that
 //! cannot be understood stops the start, naming itself and what would be right; CONFIG SET changes
-//! everything it names or nothing. Rules and origins have tables of the file to themselves: `rules/`.
-//! This module reads files only at start and writes one only in
-//! [`Config::rewrite`]; it knows no other module.
+//! everything it names or nothing. Rules and origins have tables of the file to themselves:
+//! `rules/`. This module reads files only at start and writes one only in [`Config::rewrite`]; it
+//! knows no other module.
 
 mod args;
 mod choices;

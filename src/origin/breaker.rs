@@ -1,10 +1,10 @@
 //! The circuit breaker: leaves an origin alone that fails.
 //!
 //! Closed, all calls go through. After a number of failures in a row it opens: none does. After a
-//! while, a little at random so that many of them do not probe as one, it is half open: one probe at
-//! a time goes through. When enough of them have succeeded in a row it closes, and when one fails it opens
-//! again. Only failures that say something of the origin count: not an answer that a value is
-//! absent or too large.
+//! while, a little at random so that many of them do not probe as one, it is half open: one probe
+//! at a time goes through. When enough of them have succeeded in a row it closes, and when one
+//! fails it opens again. Only failures that say something of the origin count: not an answer that a
+//! value is absent or too large.
 //!
 //! The caller brings the time and the dice.
 
@@ -85,7 +85,7 @@ impl Breaker {
     pub(super) fn state(&self, now: Instant) -> State {
         match self.state {
             State::Open if self.until.is_some_and(|until| until <= now) => State::HalfOpen,
-            state => state,
+            State::Closed | State::Open | State::HalfOpen => self.state,
         }
     }
 
@@ -114,8 +114,8 @@ impl Breaker {
         })
     }
 
-    /// Takes note of how a call ended. `sample` is uniform in [0, 1). Returns the new state where it
-    /// changed.
+    /// Takes note of how a call ended. `sample` is uniform in [0, 1). Returns the new state where
+    /// it changed.
     pub(super) fn leave(
         &mut self,
         pass: Pass,

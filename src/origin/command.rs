@@ -1,16 +1,15 @@
 //! Commands: a program is run for each call, without a shell.
 //!
-//! Each element of the list is one argument. What a client sent cannot become an option: an argument that
-//! begins with it and with a dash is refused, unless `--` stands before. The program has its own
-//! process group, which is killed as a whole when the call ends without it; an environment of
-//! what was asked for; and none of our sockets, all of which are closed on exec.
+//! Each element of the list is one argument. What a client sent cannot become an option: an
+//! argument that begins with it and with a dash is refused, unless `--` stands before. The program
+//! has its own process group, which is killed as a whole when the call ends without it; an
+//! environment of what was asked for; and none of our sockets, all of which are closed on exec.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
-use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -114,11 +113,7 @@ impl Loader {
         errors: &[u8],
     ) -> Result<Option<Found>, Failure> {
         match status.code() {
-            Some(0) => Ok(Some(Found {
-                value: Bytes::from(output),
-                ttl: None,
-                tags: Vec::new(),
-            })),
+            Some(0) => Ok(Some(Found::of(output))),
             Some(code) if code == self.absent_exit => Ok(None),
             Some(code) => {
                 let errors = String::from_utf8_lossy(errors);

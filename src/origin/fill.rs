@@ -27,3 +27,24 @@ pub(super) fn plain(template: &Template, call: &Call<'_>) -> Vec<u8> {
 pub(super) fn unfit(why: &str) -> Failure {
     Failure::new(FailureKind::Refused, format!("the key does not fit: {why}"))
 }
+
+/// The most tags of one value, and the longest of them in bytes.
+const TAGS_MAX: usize = 256;
+const TAG_BYTES_MAX: usize = 1024;
+
+/// Adds the tags of a text that has commas or spaces between them. A value whose tags are too many
+/// is none: without all of its tags it could not be invalidated.
+pub(super) fn add_tags(tags: &mut Vec<Vec<u8>>, text: &[u8]) -> Result<(), Failure> {
+    let is_between = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
+    for tag in text.split(is_between).filter(|tag| !tag.is_empty()) {
+        if tags.len() == TAGS_MAX || tag.len() > TAG_BYTES_MAX {
+            let text =
+                format!("more than {TAGS_MAX} tags, or one of more than {TAG_BYTES_MAX} bytes");
+            return Err(Failure::new(FailureKind::BadValue, text));
+        }
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_vec());
+        }
+    }
+    Ok(())
+}

@@ -1,20 +1,24 @@
 //! Where a missing value comes from: HTTP services, databases, commands, another Redis.
 //!
 //! An [`Origin`] is asked for one value at a time by [`Origin::load`], told of one by
-//! [`Origin::store`] and [`Origin::delete`]. All of them go through the same gate: the breaker leaves an
-//! origin alone that fails, and at most `concurrency` calls are under way while `queue` more wait in
-//! order.
+//! [`Origin::store`] and [`Origin::delete`]. All of them go through the same gate: the breaker
+//! leaves an origin alone that fails, and at most `concurrency` calls are under way while `queue`
+//! more wait in order.
 //!
 //! Invariants: a call ends by its deadline, waiting for its turn and connecting included. Whatever
 //! ends it, a panic and a caller that is gone included, frees its slot, its connection and its
-//! process. What a client sent is filled into templates as a whole: a path segment, a bind parameter, an
-//! argument, never a part of the language around it. Nothing here blocks a thread.
+//! process. What a client sent is filled into templates as a whole: a path segment, a bind
+//! parameter, an argument, never a part of the language around it. Nothing here blocks a thread.
 
 mod breaker;
 mod command;
 mod failure;
 mod fill;
 mod gate;
+mod http;
+mod pool;
+mod redis;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +59,17 @@ pub struct Found {
     pub tags: Vec<Vec<u8>>,
 }
 
+impl Found {
+    /// A value of which nothing else is known.
+    fn of(value: Vec<u8>) -> Self {
+        Self {
+            value: Bytes::from(value),
+            ttl: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
 /// What a call does, with the value to store where it does that.
 #[derive(Debug, Clone, Copy)]
 enum Verb<'a> {
@@ -71,7 +86,10 @@ pub struct Origin {
 }
 
 enum Loader {
+    Http(http::Loader),
+    Sql(sql::Loader),
     Command(command::Loader),
+    Redis(redis::Loader),
     #[cfg(test)]
     Fake(tests::Fake),
 }
@@ -83,10 +101,10 @@ impl Origin {
     /// What the settings name is not there: a variable, a certificate, a program.
     pub fn build(spec: &OriginSpec) -> Result<Arc<Self>, String> {
         let loader = match &spec.kind {
+            OriginKind::Http(http) => Loader::Http(http::Loader::build(http)?),
+            OriginKind::Sql(sql) => Loader::Sql(sql::Loader::build(sql)?),
             OriginKind::Command(command) => Loader::Command(command::Loader::build(command)),
-            OriginKind::Http(_) | OriginKind::Sql(_) | OriginKind::Redis(_) => {
-                return Err("this kind is not there yet".to_owned());
-            }
+            OriginKind::Redis(redis) => Loader::Redis(redis::Loader::build(redis)?),
         };
         Ok(Self::with(spec, loader))
     }
@@ -116,14 +134,21 @@ impl Origin {
     /// Tells it the value, and how long it is meant to last.
     ///
     /// # Errors
-    /// Why it is not certain that it has the value now; of what was refused it is certain that it has not.
+    /// Why it is not certain that it has the value now; of what was refused it is certain that it
+    /// has not.
     pub async fn store(
         &self,
         call: &Call<'_>,
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<(), Failure> {
-        self.run(call, Verb::Store(value, ttl)).await.map(drop)
+        match self.run(call, Verb::Store(value, ttl)).await? {
+            Some(_) => Ok(()),
+            None => {
+                let text = "the origin has no place for this value";
+                Err(Failure::new(FailureKind::Refused, text))
+            }
+        }
     }
 
     /// Tells it to forget the value. That it has none is no failure.
@@ -169,8 +194,12 @@ impl Origin {
     }
 
     async fn ask(&self, call: &Call<'_>, verb: Verb<'_>) -> Result<Option<Found>, Failure> {
+        let max_value = self.spec.max_value;
         match &self.loader {
-            Loader::Command(command) => command.run(call, verb, self.spec.max_value).await,
+            Loader::Http(http) => http.run(call, verb, max_value).await,
+            Loader::Sql(sql) => sql.run(call, verb).await,
+            Loader::Command(command) => command.run(call, verb, max_value).await,
+            Loader::Redis(redis) => redis.run(call, verb, max_value).await,
             #[cfg(test)]
             Loader::Fake(fake) => fake.run(call).await,
         }

@@ -1,10 +1,10 @@
 //! Which rule a key has, and what its stars caught.
 //!
 //! The first rule that matches is the key's. A star catches the fewest bytes that let the rest of
-//! the pattern match, from the left, and the last star takes what is left: `a:*:*` catches `1` and `2:3`
-//! of `a:1:2:3`. This is on the way of every request, so a pattern is taken apart beforehand: what
-//! stands before the first star is compared first, and the others are found one after the other, in time
-//! that is linear in the key and without an allocation.
+//! the pattern match, from the left, and the last star takes what is left: `a:*:*` catches `1` and
+//! `2:3` of `a:1:2:3`. This is on the way of every request, so a pattern is taken apart beforehand:
+//! what stands before the first star is compared first, and the others are found one after the
+//! other, in time that is linear in the key and without an allocation.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -161,7 +161,7 @@ impl Pattern {
             .map(Segment::new);
         Self {
             // A split has one part at least.
-            head: segments.next().unwrap_or(Segment::Text(Box::default())),
+            head: segments.next().unwrap_or_else(|| Segment::new(&[])),
             behind: segments.collect(),
         }
     }
@@ -238,3 +238,6 @@ impl Segment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,8 +48,9 @@ pub(super) fn is_secret(key: &str) -> bool {
     SECRETS.contains(&key)
 }
 
-/// A line as it may be shown: of one with a secret, or a URL that may have a password, only the key.
-fn shown(line: &str) -> String {
+/// A line as it may be shown: of one with a secret, or a URL that may have a password, only the
+/// key.
+pub(in crate::config) fn shown(line: &str) -> String {
     let (key, _) = line.split_once('=').unwrap_or((line, ""));
     let key = key.trim();
     if is_secret(key.trim_matches(['"', '\''])) || line.contains("://") {

@@ -1,19 +1,24 @@
 //! Rules and origins: the tables `[[rule]]` and `[[origin]]` of the TOML file, read and checked.
 //!
-//! A rule says for which keys, by a glob, a missing value comes from which origin, and how long it is
-//! fresh, stale, remembered. An origin says where that is: an HTTP service, a database, a command,
-//! another Redis. What a rule's stars caught stands in an origin's templates as `{1}` to `{9}`.
+//! A rule says for which keys, by a glob, a missing value comes from which origin, and how long it
+//! is fresh, stale, remembered. An origin says where that is: an HTTP service, a database, a
+//! command, another Redis. What a rule's stars caught stands in an origin's templates as `{1}` to
+//! `{9}`.
 //!
 //! Invariants: [`Rules`] are valid however they were made, alone and together: a rule's origin is
 //! there, can do what the rule asks of it, and names no star that the rule does not have. What is
-//! wrong is refused with the line it stands in and what would be right, and nothing of the file is taken.
+//! wrong is refused with the line it stands in and what would be right, and nothing of the file is
+//! taken.
 
+pub(super) mod docs;
 mod error;
 mod origins;
 pub mod pattern;
 mod read_rules;
 mod reader;
 pub mod template;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +27,7 @@ use std::time::Duration;
 use toml_edit::Document;
 
 pub use error::Error;
+pub(super) use error::shown;
 use reader::{Table, tables};
 use template::Template;
 
@@ -148,7 +154,8 @@ pub struct HttpSpec {
     pub tag_header: Option<String>,
     /// Whether redirects are followed.
     pub follow_redirects: bool,
-    /// Certificates of the authorities that the server's must come from (PEM). `None`: the system's.
+    /// Certificates of the authorities that the server's must come from (PEM). `None`: the
+    /// system's.
     pub tls_ca_cert_file: Option<PathBuf>,
     /// The certificate to show, and its key (PEM).
     pub tls_identity: Option<(PathBuf, PathBuf)>,

@@ -18,70 +18,257 @@ const MAX_VALUE_MAX: u64 = 512 << 20;
 /// shell or an interpreter says that the program itself failed.
 const ABSENT_EXIT: i64 = 66;
 
-#[rustfmt::skip]
 pub(super) const KEYS: &[Key] = &[
     key("name", "text", "needed", "What rules call it."),
-    key("kind", "`http`, `postgres`, `mysql`, `sqlite`, `command`, `redis`", "needed", "What it is."),
-    key("concurrency", "a number from 1", "`64`", "How many calls are under way at most."),
-    key("queue", "a number from 0", "`1024`", "How many calls wait for their turn at most. One more fails at once."),
-    key("refresh-concurrency", "a number from 1", "`8`", "How many of them are early refreshes, at most."),
-    key("max-value", "bytes", "`1mb`", "The longest value that is taken."),
-    key("breaker-failures", "a number from 0", "`5`", "After how many failures in a row the origin is left alone. 0 is never."),
-    key("breaker-open", "a duration", "`1s`", "How long it is, until a probe. Up to a quarter more, at random."),
-    key("breaker-probes", "a number from 1", "`1`", "How many probes must succeed in a row until it is used as before."),
+    key(
+        "kind",
+        "`http`, `postgres`, `mysql`, `sqlite`, `command`, `redis`",
+        "needed",
+        "What it is.",
+    ),
+    key(
+        "concurrency",
+        "a number from 1",
+        "`64`",
+        "How many calls are under way at most.",
+    ),
+    key(
+        "queue",
+        "a number from 0",
+        "`1024`",
+        "How many calls wait for their turn at most. One more fails at once.",
+    ),
+    key(
+        "refresh-concurrency",
+        "a number from 1",
+        "`8`",
+        "How many of them are early refreshes, at most.",
+    ),
+    key(
+        "max-value",
+        "bytes",
+        "`1mb`",
+        "The longest value that is taken.",
+    ),
+    key(
+        "breaker-failures",
+        "a number from 0",
+        "`5`",
+        "After how many failures in a row the origin is left alone. 0 is never.",
+    ),
+    key(
+        "breaker-open",
+        "a duration",
+        "`1s`",
+        "How long it is, until a probe. Up to a quarter more, at random.",
+    ),
+    key(
+        "breaker-probes",
+        "a number from 1",
+        "`1`",
+        "How many probes must succeed in a row until it is used as before.",
+    ),
 ];
 
-#[rustfmt::skip]
 pub(super) const POOL_KEYS: &[Key] = &[
-    key("pool", "a number from 0", "`16`", "How many connections are kept while nobody uses them."),
+    key(
+        "pool",
+        "a number from 0",
+        "`16`",
+        "How many connections are kept while nobody uses them.",
+    ),
     key("idle-timeout", "a duration", "`60s`", "How long they are."),
-    key("connect-timeout", "a duration", "`1s`", "How long it may take to connect."),
+    key(
+        "connect-timeout",
+        "a duration",
+        "`1s`",
+        "How long it may take to connect.",
+    ),
 ];
 
-#[rustfmt::skip]
 pub(super) const HTTP_KEYS: &[Key] = &[
-    key("url", "a URL with places", "needed", "What is asked for, by GET. A place stands in the path or the query, and is escaped as a part of it."),
-    key("store-method", "text", "`PUT`", "The method of a store, of the same URL. `none`: it cannot store."),
-    key("delete-method", "text", "`DELETE`", "The method of a delete. `none`: it cannot delete."),
-    key("headers", "a table of texts with places", "none", "Headers of every request. A value may be `env:NAME` or `file:PATH`."),
-    key("basic-auth", "`user:password`", "none", "User and password. May be `env:NAME` or `file:PATH`."),
-    key("bearer-token", "text", "none", "The token of `authorization: Bearer`. May be `env:NAME` or `file:PATH`."),
-    key("absent-status", "a list of numbers", "`[404, 410]`", "Which statuses say that there is no such value. 200 to 299 say that there is one, all others are failures."),
-    key("ttl-from", "`cache-control`", "none", "Takes `s-maxage` or `max-age`, less `age`, for the `ttl`; with `no-store` the value is not kept."),
-    key("tag-header", "text", "none", "The response header that has the value's tags: `cache-tag` (commas or spaces between), `surrogate-key` (spaces)."),
-    key("follow-redirects", "true or false", "false", "Whether redirects are followed, 5 at most, without credentials to another host. They are failures else."),
-    key("tls-ca-cert-file", "a path", "the system's", "Certificates of the authorities that the server's must come from (PEM)."),
-    key("tls-cert-file", "a path", "none", "The certificate to show (PEM)."),
+    key(
+        "url",
+        "a URL with places",
+        "needed",
+        "What is asked for, by GET. A place stands in the path or the query, and is escaped as \
+         a part of it.",
+    ),
+    key(
+        "store-method",
+        "text",
+        "`PUT`",
+        "The method of a store, of the same URL. `none`: it cannot store.",
+    ),
+    key(
+        "delete-method",
+        "text",
+        "`DELETE`",
+        "The method of a delete. `none`: it cannot delete.",
+    ),
+    key(
+        "headers",
+        "a table of texts with places",
+        "none",
+        "Headers of every request. A value may be `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "basic-auth",
+        "`user:password`",
+        "none",
+        "User and password. May be `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "bearer-token",
+        "text",
+        "none",
+        "The token of `authorization: Bearer`. May be `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "absent-status",
+        "a list of numbers",
+        "`[404, 410]`",
+        "Which statuses say that there is no such value. 200 to 299 say that there is one, all \
+         others are failures.",
+    ),
+    key(
+        "ttl-from",
+        "`cache-control`",
+        "none",
+        "Takes `s-maxage` or `max-age`, less `age`, for the `ttl`; with `no-store` the value is \
+         not kept.",
+    ),
+    key(
+        "tag-header",
+        "text",
+        "none",
+        "The response header that has the value's tags: `cache-tag` (commas or spaces between), \
+         `surrogate-key` (spaces).",
+    ),
+    key(
+        "follow-redirects",
+        "true or false",
+        "false",
+        "Whether redirects within the same server are followed, 5 at most. They are failures \
+         else.",
+    ),
+    key(
+        "tls-ca-cert-file",
+        "a path",
+        "the system's",
+        "Certificates of the authorities that the server's must come from (PEM).",
+    ),
+    key(
+        "tls-cert-file",
+        "a path",
+        "none",
+        "The certificate to show (PEM).",
+    ),
     key("tls-key-file", "a path", "none", "Its private key (PEM)."),
 ];
 
-#[rustfmt::skip]
 pub(super) const SQL_KEYS: &[Key] = &[
-    key("url", "a URL", "needed", "`postgres://user@host/database`, `mysql://…`, `sqlite:/path/file.db`. May be `env:NAME` or `file:PATH`."),
-    key("password", "text", "the URL's", "The password. May be `env:NAME` or `file:PATH`."),
-    key("load", "SQL with places", "needed", "The statement that loads a value: of one column as it is, of more as a JSON object of the first row. No row, or NULL, is no value."),
-    key("store", "SQL with places", "none", "The statement that stores a value, with `{value}` for it."),
-    key("delete", "SQL with places", "none", "The statement that deletes a value."),
-    key("tag-column", "text", "none", "The column that has the value's tags, commas or spaces between. It is no part of the value."),
-    key("ttl-column", "text", "none", "The column that has how many seconds the value is fresh. It is no part of the value."),
+    key(
+        "url",
+        "a URL",
+        "needed",
+        "`postgres://user@host/database`, `mysql://…`, `sqlite:/path/file.db`. May be \
+         `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "password",
+        "text",
+        "the URL's",
+        "The password. May be `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "load",
+        "SQL with places",
+        "needed",
+        "The statement that loads a value: of one column as it is, of more as a JSON object of \
+         the first row. No row, or NULL, is no value.",
+    ),
+    key(
+        "store",
+        "SQL with places",
+        "none",
+        "The statement that stores a value, with `{value}` for it.",
+    ),
+    key(
+        "delete",
+        "SQL with places",
+        "none",
+        "The statement that deletes a value.",
+    ),
+    key(
+        "tag-column",
+        "text",
+        "none",
+        "The column that has the value's tags, commas or spaces between. It is no part of the \
+         value.",
+    ),
+    key(
+        "ttl-column",
+        "text",
+        "none",
+        "The column that has how many seconds the value is fresh. It is no part of the value.",
+    ),
 ];
 
-#[rustfmt::skip]
 pub(super) const COMMAND_KEYS: &[Key] = &[
-    key("load", "a list of texts with places", "needed", "The program and its arguments. Prints the value, exit code 0."),
-    key("store", "a list of texts with places", "none", "Reads the value from its standard input."),
-    key("delete", "a list of texts with places", "none", "Removes the value."),
-    key("absent-exit", "a number from 1 to 255", "`66`", "The exit code that says that there is no such value. All others but 0 are failures."),
-    key("environment", "a list of texts", "none", "Its environment besides PATH: `NAME` as it is here, or `NAME=value`."),
+    key(
+        "load",
+        "a list of texts with places",
+        "needed",
+        "The program and its arguments. Prints the value, exit code 0.",
+    ),
+    key(
+        "store",
+        "a list of texts with places",
+        "none",
+        "Reads the value from its standard input.",
+    ),
+    key(
+        "delete",
+        "a list of texts with places",
+        "none",
+        "Removes the value.",
+    ),
+    key(
+        "absent-exit",
+        "a number from 1 to 255",
+        "`66`",
+        "The exit code that says that there is no such value. All others but 0 are failures.",
+    ),
+    key(
+        "environment",
+        "a list of texts",
+        "none",
+        "Its environment besides PATH: `NAME` as it is here, or `NAME=value`.",
+    ),
     key("directory", "a path", "`/`", "Where it runs."),
 ];
 
-#[rustfmt::skip]
 pub(super) const REDIS_KEYS: &[Key] = &[
-    key("url", "a URL", "needed", "`redis://host:6379/0`, `rediss://…`, `unix:///path`. May be `env:NAME` or `file:PATH`."),
-    key("password", "text", "the URL's", "The password. May be `env:NAME` or `file:PATH`."),
+    key(
+        "url",
+        "a URL",
+        "needed",
+        "`redis://host:6379/0`, `rediss://…`, `unix:///path`. May be `env:NAME` or `file:PATH`.",
+    ),
+    key(
+        "password",
+        "text",
+        "the URL's",
+        "The password. May be `env:NAME` or `file:PATH`.",
+    ),
     key("key", "text with places", "`{key}`", "The key there."),
-    key("ttl-from", "`pttl`", "none", "Takes its time to live there for the `ttl`."),
+    key(
+        "ttl-from",
+        "`pttl`",
+        "none",
+        "Takes its time to live there for the `ttl`.",
+    ),
 ];
 
 pub(super) fn read(table: &Table<'_>) -> Result<OriginSpec, Error> {
@@ -184,7 +371,7 @@ fn needs(table: &Table<'_>, key: &str, other: &str) -> Error {
 fn read_url(table: &Table<'_>) -> Result<Template, Error> {
     let text = table.needed_text("url")?;
     let template = table.parsed("url", &text, Allowed::Captures)?;
-    let wrong = |why: &str| table.error("url", why.to_owned());
+    let wrong = |why: &str| table.error("url", why);
     let head = match template.parts().first() {
         Some(Part::Text(text)) => text.as_str(),
         Some(Part::Place(..)) | None => "",
@@ -249,10 +436,11 @@ fn read_sql(table: &Table<'_>, dialect: Dialect) -> Result<SqlSpec, Error> {
     };
     let statement = |key, allowed| {
         let template = table.template(key, allowed)?;
-        match template.as_ref().and_then(quoted_place) {
-            Some(at) => Err(table.error(key, format!("a place in quotes or a comment: {at}"))),
-            None => Ok(template),
+        if template.as_ref().is_some_and(has_quoted_place) {
+            let why = "write {1}, not '{1}': it is a bind parameter";
+            return Err(table.error(key, why));
         }
+        Ok(template)
     };
     let load = statement("load", Allowed::TypedCaptures)?;
     Ok(SqlSpec {
@@ -281,28 +469,25 @@ fn read_address(table: &Table<'_>, schemes: &[&str]) -> Result<Secret<Text>, Err
     Ok(Secret(url))
 }
 
-/// What stands before the first place that is part of a quoted text, where a database would take it
-/// for that text. To be helpful only: a place is a bind parameter wherever it stands.
-fn quoted_place(template: &Template) -> Option<String> {
+/// Whether a place is part of a quoted text, where a database would take it for that text. To be
+/// helpful only: a place is a bind parameter wherever it stands.
+fn has_quoted_place(template: &Template) -> bool {
     let mut quote: Option<char> = None;
     for part in template.parts() {
-        match part {
-            Part::Text(text) => {
-                for c in text.chars() {
-                    match quote {
-                        Some(open) if c == open => quote = None,
-                        None if matches!(c, '\'' | '"' | '`') => quote = Some(c),
-                        Some(_) | None => {}
-                    }
-                }
+        let text = match part {
+            Part::Text(text) => text,
+            Part::Place(..) if quote.is_some() => return true,
+            Part::Place(..) => continue,
+        };
+        for c in text.chars() {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if matches!(c, '\'' | '"' | '`') => quote = Some(c),
+                Some(_) | None => {}
             }
-            Part::Place(..) if quote.is_some() => {
-                return Some("write {1}, not '{1}': it is a bind parameter".to_owned());
-            }
-            Part::Place(..) => {}
         }
     }
-    None
+    false
 }
 
 fn read_command(table: &Table<'_>) -> Result<CommandSpec, Error> {

@@ -1,8 +1,8 @@
 //! The globs of rules, taken apart.
 //!
-//! The language is that of Redis's KEYS: `*` any bytes, `?` any one byte, `[abc]`, `[^a-z]` one byte
-//! in or not in a class, `\x` the byte x. As there, an unterminated class ends with the pattern, and
-//! `[z-a]` is `[a-z]`.
+//! The language is that of Redis's KEYS: `*` any bytes, `?` any one byte, `[abc]`, `[^a-z]` one
+//! byte in or not in a class, `\x` the byte x. As there, an unterminated class ends with the
+//! pattern, and `[z-a]` is `[a-z]`.
 
 /// One token of a glob.
 #[derive(Debug, Clone, PartialEq, Eq)]

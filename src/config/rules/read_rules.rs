@@ -9,25 +9,112 @@ use super::{RuleSpec, WriteMode};
 /// The longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 4096;
 
-#[rustfmt::skip]
 pub(super) const KEYS: &[Key] = &[
-    key("match", "a glob, as for KEYS", "needed", "Which keys. The first rule that matches a key is its rule."),
-    key("name", "text", "the glob", "What the rule is called in figures and logs."),
-    key("origin", "an origin's name", "none", "Where a value comes from that is nowhere."),
-    key("ttl", "a duration", "no end", "How long a loaded value is fresh."),
-    key("near-ttl", "a duration", "as `ttl`", "How long it is in a near cache, at most."),
-    key("beta", "a number from 0 to 100", "`1.0`", "How early a value that is read often is loaded again before it expires (XFetch). 0 is never."),
-    key("stale-while-revalidate", "a duration", "`0`", "How long after `ttl` a value is served while it is loaded again."),
-    key("stale-if-error", "a duration", "`0`", "How long after `ttl` a value is served while its origin fails."),
-    key("soft-timeout", "a duration", "`0`", "How long a client waits for a load where there is a stale value. 0 is as long as without one."),
-    key("timeout", "a duration", "`2s`", "How long a load may take, waiting for its turn included."),
-    key("negative-ttl", "a duration", "`5s`", "How long it is remembered that the origin has no value."),
-    key("error-ttl", "a duration", "`500ms`", "How long it is remembered that a load failed."),
-    key("jitter", "a number from 0 to 0.5", "`0`", "By which part `ttl` is shortened at most, at random. What a client sets itself is not."),
-    key("lease", "a duration", "`0`", "How long clients that read a missing value wait for the first of them to set it. 0 is not at all."),
-    key("tags", "a list of texts", "none", "The tags of a loaded value, with `{1}` for what a star caught."),
-    key("write", "`around`, `through`", "`around`", "Whether SET and DEL of clients go to the origin first (`through`)."),
-    key("coalesce-across-fronts", "true or false", "false", "Whether the fronts of one upstream load a key once together."),
+    key(
+        "match",
+        "a glob, as for KEYS",
+        "needed",
+        "Which keys. The first rule that matches a key is its rule.",
+    ),
+    key(
+        "name",
+        "text",
+        "the glob",
+        "What the rule is called in figures and logs.",
+    ),
+    key(
+        "origin",
+        "an origin's name",
+        "none",
+        "Where a value comes from that is nowhere.",
+    ),
+    key(
+        "ttl",
+        "a duration",
+        "no end",
+        "How long a loaded value is fresh.",
+    ),
+    key(
+        "near-ttl",
+        "a duration",
+        "as `ttl`",
+        "How long it is in a near cache, at most.",
+    ),
+    key(
+        "beta",
+        "a number from 0 to 100",
+        "`1.0`",
+        "How early a value that is read often is loaded again before it expires (XFetch). 0 is \
+         never.",
+    ),
+    key(
+        "stale-while-revalidate",
+        "a duration",
+        "`0`",
+        "How long after `ttl` a value is served while it is loaded again.",
+    ),
+    key(
+        "stale-if-error",
+        "a duration",
+        "`0`",
+        "How long after `ttl` a value is served while its origin fails.",
+    ),
+    key(
+        "soft-timeout",
+        "a duration",
+        "`0`",
+        "How long a client waits for a load where there is a stale value. 0 is as long as \
+         without one.",
+    ),
+    key(
+        "timeout",
+        "a duration",
+        "`2s`",
+        "How long a load may take, waiting for its turn included.",
+    ),
+    key(
+        "negative-ttl",
+        "a duration",
+        "`5s`",
+        "How long it is remembered that the origin has no value.",
+    ),
+    key(
+        "error-ttl",
+        "a duration",
+        "`500ms`",
+        "How long it is remembered that a load failed.",
+    ),
+    key(
+        "jitter",
+        "a number from 0 to 0.5",
+        "`0`",
+        "By which part `ttl` is shortened at most, at random. What a client sets itself is not.",
+    ),
+    key(
+        "lease",
+        "a duration",
+        "`0`",
+        "How long clients that read a missing value wait for the first of them to set it. 0 is \
+         not at all.",
+    ),
+    key(
+        "tags",
+        "a list of texts",
+        "none",
+        "The tags of a loaded value, with `{1}` for what a star caught.",
+    ),
+    key(
+        "write",
+        "`around`, `through`",
+        "`around`",
+        "Whether SET and DEL of clients go to the origin first (`through`).",
+    ),
+    key(
+        "coalesce-across-fronts",
+        "true or false",
+        "false",
+        "Whether the fronts of one upstream load a key once together.",
+    ),
 ];
 
 pub(super) fn read(table: &Table<'_>) -> Result<RuleSpec, Error> {

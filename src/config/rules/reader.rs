@@ -1,8 +1,9 @@
 //! Typed reading of one table of the file.
 //!
-//! Each kind of table has one list of its keys with what they mean, from which unknown keys are told
-//! and docs/CONFIG.md is made.
+//! Each kind of table has one list of its keys with what they mean, from which unknown keys are
+//! told and docs/CONFIG.md is made.
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,7 +82,7 @@ pub(super) fn tables<'a>(
 
 impl<'a> Table<'a> {
     /// An error at this key, or at the table's head where it has no such key.
-    pub(super) fn error(&self, key: &str, why: String) -> Error {
+    pub(super) fn error(&self, key: &str, why: impl Display) -> Error {
         let of_key = self
             .table
             .get_key_value(key)

@@ -134,9 +134,46 @@ fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
 #[test]
 fn tables_of_a_later_version_are_named_as_such() {
     assert_eq!(
-        TomlFile::with("port = 1\n\n[[rule]]\nmatch = 'user:*'\n").refusal(),
-        "corral.toml:3: [[rule]] is not supported yet by this version\n  3 | [[rule]]"
+        TomlFile::with("port = 1\n\n[[event]]\nkind = 'log'\n").refusal(),
+        "corral.toml:3: [[event]] is not supported yet by this version\n  3 | [[event]]"
     );
+}
+
+#[test]
+fn rules_and_origins_come_with_the_settings_and_stop_the_start_when_they_are_wrong() {
+    let file = TomlFile::with("port = 1\n[[rule]]\nmatch = 'user:*'\nlease = '2s'\n");
+    let config = file.start(&[], &[]).unwrap();
+    assert_eq!(config.rules().rules[0].pattern, "user:*");
+    assert_eq!(load_rules(&file.0).unwrap(), *config.rules());
+    fs::write(
+        &file.0,
+        "port = 1\n[[rule]]\nmatch = 'user:*'\nlaese = '2s'\n",
+    )
+    .unwrap();
+    assert_eq!(
+        file.refusal(),
+        "corral.toml:4: laese: there is no such setting here; did you mean lease?\n  \
+         4 | laese = '2s'"
+    );
+    assert!(load_rules(&file.0).is_err());
+}
+
+#[test]
+fn a_line_that_may_have_a_secret_in_it_is_not_shown() {
+    let origin = "[[origin]]\nname = 'o'\nkind = 'http'\nurl = 'http://h/'\n";
+    for line in [
+        "bearer-token = 'hunter2",
+        "password = hunter2",
+        "headers = { x = 'hunter2 }",
+        "basic-auth = ['u:hunter2']",
+        "bearer-token = ['hunter2']",
+        "headers = { a = 'x', b = ['hunter2'] }",
+        "url2 = 'http://u:hunter2@h/'",
+    ] {
+        let error = TomlFile::with(&format!("{origin}{line}\n")).refusal();
+        assert!(error.starts_with("corral.toml:5: "), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! The part of docs/CONFIG.md about rules and origins, derived from the lists of keys.
+
+use std::fmt::Write;
+
+use super::reader::Key;
+use super::{origins, read_rules};
+
+const RULES: &str = "
+## Rules
+
+A rule says for which keys a missing value is loaded, and how long it is fresh. Rules stand in \
+the file only, below the settings, each in a table `[[rule]]`; the first whose `match` fits a \
+key is the key's rule.
+
+```toml
+[[origin]]
+name = \"users\"
+kind = \"http\"
+url = \"http://127.0.0.1:8000/users/{1}\"
+
+[[rule]]
+match = \"user:*\"
+origin = \"users\"
+ttl = \"5m\"
+```
+
+- `match` is a glob as for KEYS: `*` any bytes, `?` any one, `[a-z]`, `[^a-z]`, `\\x`. A star \
+catches the fewest bytes that let the rest match, from the left, and the last star what is \
+left: `a:*:*` catches `1` and `2:3` of `a:1:2:3`.
+- In texts with places, `{1}` to `{9}` is what the first to the ninth star caught, `{0}` or \
+`{key}` the whole key; `{{` and `}}` are braces. A number beyond the stars of a rule is \
+refused when the file is read.
+- Durations are a whole number with its unit: `250ms`, `2s`, `5m`, `1h`, `7d`.
+- CONFIG REWRITE leaves rules and origins as they are.
+
+";
+
+const ORIGINS: &str = "
+## Origins
+
+An origin is where missing values come from. All of them have these settings, and those of \
+their kind below.
+
+";
+
+const HTTP: &str = "
+### HTTP
+
+What is filled into a URL is percent-encoded as a part of a path segment or of a query \
+component. A key that would make a path segment empty, `.` or `..` is refused, and so is one \
+that cannot be a word in a header. 200 to 299 is a value; it may be empty. HTTP/2 is spoken \
+over TLS where the server does. A status of 500 or more, and 429, count as failures of the \
+origin for the breaker, others do not.
+
+";
+
+const SQL: &str = "
+### SQL: PostgreSQL, MySQL and MariaDB, SQLite
+
+What is filled into a statement is a bind parameter, wherever it stands: write `{1}` without \
+quotes. A place may say its type: `{1:int}`, `{1:text}`, `{1:bytes}`. Without one, \
+PostgreSQL's is inferred from where it stands (an integer where it is compared with one), and \
+MySQL's and SQLite's is text. MySQL reads a text as far as it is a number where it compares \
+the two, so that `42x` finds 42: say `{1:int}` there. For other types let the statement \
+convert: `{1:text}::date`.
+
+A row of one column is that column as text, as the database prints it; a row of more is a JSON \
+object, with times in UTC. A type that is not known is refused: let the statement convert it \
+to text. Of several rows the first counts. No row is no value, and neither is NULL in a single \
+column. A statement that nobody waits for any more is ended by the database soon after, by \
+`statement_timeout` and its like.
+
+";
+
+const COMMAND: &str = "
+### Commands
+
+A program is run for each call, without a shell. Each element of the list is one argument, \
+whatever is filled in. An argument that begins with a place may not begin with `-`, unless an \
+element `--` stands before it; a place in what follows `-c` or `-e` of a shell or an \
+interpreter is refused when the file is read: give it `{1}` as an argument behind (`[\"sh\", \
+\"-c\", 'cat -- \"$1\"', \"sh\", \"{1}\"]`). The program runs in a process group of its own, \
+which is killed when its time is over. What it leaves behind with its standard output open is \
+waited for.
+
+";
+
+const REDIS: &str = "
+### Redis
+
+GET, SET and DEL of one key. A value that is no string is a failure.
+
+";
+
+/// The sections.
+pub(in crate::config) fn write(text: &mut String) {
+    text.push_str(RULES);
+    table(text, read_rules::KEYS);
+    text.push_str(ORIGINS);
+    table(text, origins::KEYS);
+    text.push_str("\nThose that keep connections, all but commands, have these too:\n\n");
+    table(text, origins::POOL_KEYS);
+    for (head, keys) in [
+        (HTTP, origins::HTTP_KEYS),
+        (SQL, origins::SQL_KEYS),
+        (COMMAND, origins::COMMAND_KEYS),
+        (REDIS, origins::REDIS_KEYS),
+    ] {
+        text.push_str(head);
+        table(text, keys);
+    }
+}
+
+fn table(text: &mut String, keys: &[Key]) {
+    text.push_str("| setting | what it does | values | default |\n| --- | --- | --- | --- |\n");
+    for key in keys {
+        let Key {
+            name,
+            values,
+            default,
+            doc,
+        } = key;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{name}` | {doc} | {values} | {default} |");
+    }
+}
