@@ -36,6 +36,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 missing_packages() {
     have redis-server || echo redis-server
     have redis-cli && have redis-benchmark || echo redis-tools
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || echo postgresql
+    [[ -x /usr/sbin/mariadbd ]] || have mariadbd || echo mariadb-server
     have tclsh || echo tcl
     have dpkg-source || echo dpkg-dev
     have cc || echo build-essential
@@ -45,8 +47,8 @@ missing_packages() {
     have npm || echo npm
 }
 
-# Debian's redis-server starts itself on port 6379 when it is installed and at each boot. It is kept
-# from both here, and only here: a redis-server that was installed before is the user's.
+# Debian's servers start themselves on their ports when they are installed and at each boot. They are
+# kept from both here, and only here: a server that was installed before is the user's.
 install_packages() {
     local sudo=() policy=/usr/sbin/policy-rc.d status=0 ours=false
     if ((EUID != 0)); then
@@ -68,8 +70,12 @@ install_packages() {
     if $ours; then
         "${sudo[@]}" rm -f "$policy"
     fi
-    if [[ " $* " == *' redis-server '* ]] && have systemctl; then
-        "${sudo[@]}" systemctl disable --quiet redis-server.service 2>/dev/null
+    if have systemctl; then
+        for package in redis-server postgresql mariadb-server; do
+            [[ " $* " == *" $package "* ]] || continue
+            "${sudo[@]}" systemctl disable --quiet "${package%-server}.service" 2>/dev/null
+            "${sudo[@]}" systemctl disable --quiet "$package.service" 2>/dev/null
+        done
     fi
     return "$status"
 }

@@ -81,8 +81,15 @@ impl Gate {
     /// Waits for a turn, until the deadline.
     pub(super) async fn enter(&self, deadline: Instant) -> Result<Slot<'_>, Failure> {
         let open = || Failure::new(FailureKind::BreakerOpen, "the origin fails, left alone");
-        if !self.breaker.lock().would_pass(clock::now()) {
+        let now = clock::now();
+        if !self.breaker.lock().would_pass(now) {
             return Err(open());
+        }
+        if deadline <= now {
+            return Err(Failure::new(
+                FailureKind::Timeout,
+                "its time was over before it began",
+            ));
         }
         let permit = self.turn(deadline).await?;
         // It may have opened meanwhile.

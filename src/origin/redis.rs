@@ -6,10 +6,7 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, ServerErrorKind, cmd,
-    pipe,
-};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, RedisError, cmd, pipe};
 
 use crate::config::rules::RedisSpec;
 use crate::config::rules::template::Template;
@@ -86,7 +83,7 @@ impl Loader {
             self.pool.give(connection);
         }
         outcome.map_err(|error| match error {
-            Error::Redis(error) => failed(&error),
+            Error::Redis(error) => failed(error),
             Error::Failure(failure) => failure,
         })
     }
@@ -173,19 +170,23 @@ async fn ping(connection: &mut MultiplexedConnection) -> Result<(), RedisError> 
     cmd("PING").query_async(connection).await
 }
 
-fn failed(error: &RedisError) -> Failure {
-    let text = error.to_string();
+fn failed(error: RedisError) -> Failure {
     if error.is_unrecoverable_error() || error.is_io_error() {
-        return Failure::new(FailureKind::Lost, text);
+        return Failure::new(FailureKind::Lost, error.to_string());
     }
-    match (error.code(), error.kind()) {
-        (Some("WRONGTYPE"), _) => Failure::new(FailureKind::BadValue, text),
-        (Some("LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "OOM"), _) => {
+    if let ErrorKind::UnexpectedReturnType | ErrorKind::Parse = error.kind() {
+        return Failure::new(FailureKind::BadValue, error.to_string());
+    }
+    let text = error.to_string();
+    let errors = error.into_server_errors();
+    let Some((_, error)) = errors.as_deref().and_then(<[_]>::first) else {
+        return Failure::new(FailureKind::Refused, text);
+    };
+    let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    match error.code() {
+        "WRONGTYPE" => Failure::new(FailureKind::BadValue, text),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "OOM" => {
             Failure::ill(text)
-        }
-        (_, ErrorKind::Server(ServerErrorKind::BusyLoading)) => Failure::ill(text),
-        (_, ErrorKind::UnexpectedReturnType | ErrorKind::Parse) => {
-            Failure::new(FailureKind::BadValue, text)
         }
         _ => Failure::new(FailureKind::Refused, text),
     }
