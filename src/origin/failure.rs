@@ -64,14 +64,16 @@ impl FailureKind {
 pub struct Failure {
     /// What kind of failure it was.
     pub kind: FailureKind,
-    /// What it was, in one line of printable characters, without values and keys of ours.
+    /// What it was, in one line of printable characters: ours, or the origin's own words.
     pub text: String,
     /// Whether it says that the origin is not well, rather than that this one call was wrong.
     pub(super) is_ill: bool,
 }
 
 impl Failure {
-    pub(super) fn new(kind: FailureKind, text: impl AsRef<str>) -> Self {
+    /// A failure of this kind; of its text, the first line counts.
+    #[must_use]
+    pub fn new(kind: FailureKind, text: impl AsRef<str>) -> Self {
         let is_ill = matches!(
             kind,
             FailureKind::Timeout | FailureKind::Connect | FailureKind::Lost | FailureKind::Crashed

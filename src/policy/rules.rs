@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
 use crate::config::rules::pattern::{Token, tokens};
@@ -149,7 +150,7 @@ struct Pattern {
 
 /// Tokens without a star: a text where they are nothing but bytes.
 enum Segment {
-    Text(Box<[u8]>),
+    Text(Finder<'static>),
     Tokens(Box<[Token]>),
 }
 
@@ -201,22 +202,23 @@ impl Segment {
             Token::Byte(byte) => Some(*byte),
             Token::Any | Token::Class(_) | Token::Star => None,
         };
-        match tokens.iter().map(byte).collect() {
-            Some(text) => Self::Text(text),
+        let text: Option<Vec<u8>> = tokens.iter().map(byte).collect();
+        match text {
+            Some(text) => Self::Text(Finder::new(&text).into_owned()),
             None => Self::Tokens(tokens.into()),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Text(text) => text.len(),
+            Self::Text(text) => text.needle().len(),
             Self::Tokens(tokens) => tokens.len(),
         }
     }
 
     fn is_prefix_of(&self, text: &[u8]) -> bool {
         match self {
-            Self::Text(own) => text.starts_with(own),
+            Self::Text(own) => text.starts_with(own.needle()),
             Self::Tokens(tokens) => {
                 let is_as = |(token, byte): (&Token, &u8)| match token {
                     Token::Any => true,
@@ -233,7 +235,7 @@ impl Segment {
     /// Where it first stands.
     fn find(&self, text: &[u8]) -> Option<usize> {
         match self {
-            Self::Text(own) => memchr::memmem::find(text, own),
+            Self::Text(own) => own.find(text),
             Self::Tokens(_) => (0..=text.len()).find(|at| self.is_prefix_of(&text[*at..])),
         }
     }

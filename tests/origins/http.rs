@@ -1,7 +1,7 @@
 //! A small HTTP server in the test, and ones that misbehave.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -458,20 +458,33 @@ async fn no_more_requests_than_allowed_are_under_way() {
 
 #[tokio::test]
 async fn an_origin_that_is_down_is_asked_seldom_and_found_when_it_is_back() {
-    let (address, count) = raw("HTTP/1.1 503 Down\r\ncontent-length: 0\r\n\r\n").await;
-    let origin = origin(&settings(
-        address,
-        "breaker-failures = 3\nbreaker-open = '200ms'",
-    ));
+    let is_down = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&is_down);
+    let service = Service::start(move |_| {
+        let status = if seen.load(Ordering::Relaxed) {
+            503
+        } else {
+            200
+        };
+        answer(status, &[], "x")
+    })
+    .await;
+    let more = "breaker-failures = 3\nbreaker-open = '200ms'";
+    let origin = origin(&service.settings("/", more));
     let since = Instant::now();
     while since.elapsed() < 2 * SECOND {
         assert!(load(&origin, "x").await.is_err());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     // Three to open it, and a probe each 200 to 250 ms.
-    let asked = count.load(Ordering::Relaxed);
-    assert!((4..=14).contains(&asked), "{asked}");
-    assert_ne!(origin.report().breaker, BreakerState::Closed);
+    assert!((4..=14).contains(&service.count()), "{}", service.count());
+    is_down.store(false, Ordering::Relaxed);
+    while load(&origin, "x").await.is_err() {
+        assert!(since.elapsed() < 10 * SECOND, "it is back");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(origin.report().breaker, BreakerState::Closed);
+    assert_eq!(value(&origin, "x").await, "x");
 }
 
 #[tokio::test]
