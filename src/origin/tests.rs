@@ -283,3 +283,23 @@ fn what_an_origin_says_is_one_line_that_can_be_printed() {
         199
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_caller_is_gone_makes_room_for_another() {
+    let breaker = BreakerSpec {
+        failures: 1,
+        ..NOBODY
+    };
+    let origin = origin_with(|spec| spec.breaker = breaker, || Step::Never);
+    assert_eq!(load(&origin, SECOND).await, Err(FailureKind::Timeout));
+    tokio::time::advance(SECOND.mul_f64(1.25)).await;
+    let mut probe = Box::pin(load(&origin, SECOND));
+    assert!(is_pending(&mut probe));
+    assert_eq!(load(&origin, SECOND).await, Err(FailureKind::BreakerOpen));
+    drop(probe);
+    assert_eq!(
+        load(&origin, SECOND).await,
+        Err(FailureKind::Timeout),
+        "it was made"
+    );
+}
