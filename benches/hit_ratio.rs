@@ -103,9 +103,11 @@ impl Trace {
             .enumerate()
             .filter(|(_, key)| seen.insert(**key));
         let lens = fresh.map(|(index, _)| self.value_len(index));
-        let bytes = lens
-            .map(|len| item::charge(KEY_BYTES, len, self.ttls.is_some()))
-            .sum();
+        let extras = item::Extras {
+            expiry: self.ttls.is_some(),
+            loaded: false,
+        };
+        let bytes = lens.map(|len| item::charge(KEY_BYTES, len, extras)).sum();
         (bytes, seen.len())
     }
 }
@@ -235,9 +237,12 @@ impl<'a> Replay<'a> {
             .as_ref()
             .map_or(0, |ttls| u64::from(ttls[index]) * 1000);
         let expires_at = NonZeroU64::new(ttl_ms).map(|ttl_ms| ttl_ms.saturating_add(now_ms));
-        locked
-            .shard(key.hash)
-            .set(0, key, Write { value, expires_at }, now_ms);
+        let write = Write {
+            value,
+            expires_at,
+            loaded: None,
+        };
+        locked.shard(key.hash).set(0, key, write, now_ms);
         if !is_there && index < FRESH_REQUESTS {
             self.fresh
                 .push_back((index + FRESH_FOR, self.trace.keys[index]));

@@ -65,6 +65,7 @@ fn set(store: &Store, id: u64) {
         let write = Write {
             value: &VALUE,
             expires_at: None,
+            loaded: None,
         };
         locked.shard(key.hash).set(0, key, write, NOW_MS);
     }

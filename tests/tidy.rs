@@ -17,31 +17,35 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyspace", &["store"]),
     ("near", &["store"]),
     ("origin", &["clock", "config"]),
-    ("policy", &["config", "origin"]),
+    (
+        "policy",
+        &["clock", "config", "keyspace", "origin", "store"],
+    ),
     ("upstream", &["clock", "resp"]),
     (
         "instance",
         &[
-            "clock", "config", "metrics", "near", "resp", "store", "upstream",
+            "clock", "config", "metrics", "near", "policy", "resp", "store", "upstream",
         ],
     ),
     (
         "command",
         &[
-            "clock", "config", "instance", "keyspace", "logging", "metrics", "resp", "store",
+            "clock", "config", "instance", "keyspace", "logging", "metrics", "policy", "resp",
+            "store",
         ],
     ),
     (
         "front",
         &[
-            "clock", "command", "config", "instance", "near", "resp", "store", "upstream",
+            "clock", "command", "config", "instance", "near", "policy", "resp", "store", "upstream",
         ],
     ),
     (
         "server",
         &[
-            "clock", "command", "config", "front", "instance", "keyspace", "metrics", "resp",
-            "upstream",
+            "clock", "command", "config", "front", "instance", "keyspace", "metrics", "policy",
+            "resp", "upstream",
         ],
     ),
 ];

@@ -1,8 +1,8 @@
 //! Reads and writes of keys that rules are about.
 //!
-//! A handler that misses such a key, or finds its value near its end, asks the policy here. If it has to
-//! wait, it fails with [`CommandError::Waits`]: the request is run again, when what it waits for
-//! has arrived, as if for the first time. So nothing may be changed or counted before that.
+//! A handler that misses such a key, or finds its value near its end, asks the policy here. If it
+//! has to wait, it fails with [`CommandError::Waits`]: the request is run again, when what it waits
+//! for has arrived, as if for the first time. So nothing may be changed or counted before that.
 
 use std::num::NonZeroU64;
 
@@ -42,7 +42,7 @@ pub(super) fn is_near_end(entry: &Entry<'_>, now_ms: u64) -> bool {
 #[cold]
 pub(super) fn near_end(context: &mut Context<'_>, place: Place<'_>) -> Result {
     let got = found(context, place);
-    reply(context, place, got);
+    reply(context, place, &got);
     Ok(())
 }
 
@@ -50,7 +50,7 @@ pub(super) fn near_end(context: &mut Context<'_>, place: Place<'_>) -> Result {
 #[cold]
 pub(super) fn missing(context: &mut Context<'_>, place: Place<'_>) -> Result {
     let got = missed(context, place)?;
-    reply(context, place, got);
+    reply(context, place, &got);
     Ok(())
 }
 
@@ -65,7 +65,7 @@ pub(super) fn again(context: &mut Context<'_>, place: Place<'_>) -> Result {
     } else {
         missed(context, place)?
     };
-    reply(context, place, got);
+    reply(context, place, &got);
     Ok(())
 }
 
@@ -107,13 +107,13 @@ pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     context.reply.array(request.len() - 1);
     for (key, got) in request.iter_from(1).zip(got) {
         let place = context.place(key);
-        reply(context, place, got);
+        reply(context, place, &got);
     }
     Ok(())
 }
 
-fn reply(context: &mut Context<'_>, place: Place<'_>, got: Got) {
-    let entry = match &got {
+fn reply(context: &mut Context<'_>, place: Place<'_>, got: &Got) {
+    let entry = match got {
         Got::Value => context.view.peek(place),
         Got::Stale => context.view.peek_stale(place),
         Got::Nil => None,

@@ -183,8 +183,8 @@ impl Runner<'_> {
         Some(Ended::Paused { writes })
     }
 
-    /// Has a request written to its origins first, where rules say so: nothing, if origins have to be
-    /// asked now; else, whether it is refused.
+    /// Has a request written to its origins first, where rules say so: nothing, if origins have to
+    /// be asked now; else, whether it is refused.
     fn pass(&mut self, slot: &Resolved, request: &Request<'_>) -> Option<Result<(), Vec<u8>>> {
         let table = self.session.reads.table.as_ref();
         let Some(table) = table.filter(|table| table.has_through()).cloned() else {

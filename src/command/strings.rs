@@ -158,9 +158,10 @@ fn store(
 /// How long a value took to make, in ms: above 0, and less than 50 days.
 fn delta(argument: &[u8]) -> std::result::Result<u64, CommandError> {
     let delta_ms = u32::try_from(integer(argument)?).ok().filter(|ms| *ms > 0);
-    delta_ms.map(u64::from).ok_or(CommandError::other(
-        "ERR DELTA is how long the value took to make, in milliseconds, above 0",
-    ))
+    let refused = "ERR DELTA is how long the value took to make, in milliseconds, above 0";
+    delta_ms
+        .map(u64::from)
+        .ok_or_else(|| CommandError::other(refused))
 }
 
 fn check_len(context: &Context<'_>, len: usize) -> Result {

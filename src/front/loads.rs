@@ -1,9 +1,9 @@
 //! Keys that are neither here nor upstream, and whose rule names an origin.
 //!
 //! A read that upstream answered with nil waits for one load, whoever else asks meanwhile, on
-//! whichever thread. What the load brings is stored upstream with the rule's time to live, under a key
-//! that is still not there, and comes into the near cache with the next read, as any value does.
-//! No nil of such a key is kept: what is not there is remembered by the rule.
+//! whichever thread. What the load brings is stored upstream with the rule's time to live, under a
+//! key that is still not there, and comes into the near cache with the next read, as any value
+//! does. No nil of such a key is kept: what is not there is remembered by the rule.
 
 use std::rc::Rc;
 use std::sync::Arc;

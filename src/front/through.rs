@@ -1,9 +1,9 @@
 //! Writes of keys whose rule says that the origin is written first: only what the origin took goes
 //! upstream.
 //!
-//! The client's later requests wait meanwhile. Where it is not known what the origin has, the key is
-//! removed upstream, and the next read asks the origin. What a client sends over a connection of its own
-//! (transactions, scripts) passes the origin by.
+//! The client's later requests wait meanwhile. Where it is not known what the origin has, the key
+//! is removed upstream, and the next read asks the origin. What a client sends over a connection of
+//! its own (transactions, scripts) passes the origin by.
 
 use std::rc::Rc;
 

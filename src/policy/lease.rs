@@ -2,10 +2,10 @@
 //!
 //! The first who misses a key gets nil and holds its lease until it stores a value; who comes
 //! meanwhile waits, for as long as a lease lasts at most. A holder that leaves, or whose key is
-//! removed, hands over to exactly one of those who wait; so does one that is late, once. A lease that
-//! ends without a value and without an heir opens its key for a while: there may be no value, and
-//! nobody should wait for it again and again. After Nishtala et al., "Scaling Memcache at Facebook",
-//! NSDI 2013, for clients that know nothing of it.
+//! removed, hands over to exactly one of those who wait; so does one that is late, once. A lease
+//! that ends without a value and without an heir opens its key for a while: there may be no value,
+//! and nobody should wait for it again and again. After Nishtala et al., "Scaling Memcache at
+//! Facebook", NSDI 2013, for clients that know nothing of it.
 //!
 //! Plain states and plain times: who calls holds the lock of the key's shard.
 
@@ -179,8 +179,8 @@ impl Lease {
         self.state = State::Held { by, since, kind };
     }
 
-    /// The holder is gone, or what it makes is void: one of those who wait inherits. Whether one did;
-    /// if not, the lease is no more.
+    /// The holder is gone, or what it makes is void: one of those who wait inherits. Whether one
+    /// did; if not, the lease is no more.
     pub fn hand_over(&mut self, now: Instant) -> bool {
         let kind = match self.state {
             State::Held {

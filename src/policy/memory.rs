@@ -1,7 +1,7 @@
 //! What is remembered of keys that have no value: that there is none, or why it is not known.
 //!
-//! Apart from the values and bounded apart, so that a scan for keys that do not exist can never push
-//! out a value. On the way of misses only: a look-up takes about 1 µs.
+//! Apart from the values and bounded apart, so that a scan for keys that do not exist can never
+//! push out a value. On the way of misses only: a look-up takes about 1 µs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //! key. Knows neither sockets nor RESP.
 //!
 //! A read that finds a value only comes here in the last part of that value's life ([`xfetch`]).
-//! One that finds none comes to [`Policy::miss`]: what is remembered of the key (`memory`) answers it, or
-//! the value that expired and may be served stale; or it waits, for a load from the rule's origin
-//! (`flight`) or for the client that has the [`lease`].
+//! One that finds none comes to [`Policy::miss`]: what is remembered of the key (`memory`) answers
+//! it, or the value that expired and may be served stale; or it waits, for a load from the rule's
+//! origin (`flight`) or for the client that has the [`lease`].
 //!
 //! Invariants:
 //! - At most one load of a key is under way, or one lease of it; but who comes after the key was
@@ -74,6 +74,7 @@ struct Shared {
 }
 
 /// The rules in force, each with what it counts and remembers.
+#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Default)]
 pub struct Table {
     set: RuleSet,
@@ -111,8 +112,8 @@ impl Policy {
         })
     }
 
-    /// Puts rules in force, in the place of all others. What was counted for a rule of the same name goes
-    /// on; what is under way ends by the rules it began by.
+    /// Puts rules in force, in the place of all others. What was counted for a rule of the same
+    /// name goes on; what is under way ends by the rules it began by.
     ///
     /// # Errors
     /// What an origin needs is not there, or no thread can be had; then nothing has changed.

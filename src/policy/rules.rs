@@ -150,7 +150,8 @@ struct Pattern {
 
 /// Tokens without a star: a text where they are nothing but bytes.
 enum Segment {
-    Text(Finder<'static>),
+    /// Its bytes, and the means to find them.
+    Text(Box<[u8]>, Box<Finder<'static>>),
     Tokens(Box<[Token]>),
 }
 
@@ -202,23 +203,26 @@ impl Segment {
             Token::Byte(byte) => Some(*byte),
             Token::Any | Token::Class(_) | Token::Star => None,
         };
-        let text: Option<Vec<u8>> = tokens.iter().map(byte).collect();
+        let text: Option<Box<[u8]>> = tokens.iter().map(byte).collect();
         match text {
-            Some(text) => Self::Text(Finder::new(&text).into_owned()),
+            Some(text) => {
+                let finder = Box::new(Finder::new(&text).into_owned());
+                Self::Text(text, finder)
+            }
             None => Self::Tokens(tokens.into()),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Text(text) => text.needle().len(),
+            Self::Text(text, _) => text.len(),
             Self::Tokens(tokens) => tokens.len(),
         }
     }
 
     fn is_prefix_of(&self, text: &[u8]) -> bool {
         match self {
-            Self::Text(own) => text.starts_with(own.needle()),
+            Self::Text(own, _) => text.starts_with(own),
             Self::Tokens(tokens) => {
                 let is_as = |(token, byte): (&Token, &u8)| match token {
                     Token::Any => true,
@@ -235,7 +239,7 @@ impl Segment {
     /// Where it first stands.
     fn find(&self, text: &[u8]) -> Option<usize> {
         match self {
-            Self::Text(own) => own.find(text),
+            Self::Text(_, finder) => finder.find(text),
             Self::Tokens(_) => (0..=text.len()).find(|at| self.is_prefix_of(&text[*at..])),
         }
     }

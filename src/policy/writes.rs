@@ -41,8 +41,8 @@ pub struct Passing {
 pub struct Refused {
     /// What clients are told, with its code.
     pub text: Arc<str>,
-    /// Whether an origin may have taken a part of it all the same. What the cache has of the keys is
-    /// not to be trusted then; our own store has nothing of them any more.
+    /// Whether an origin may have taken a part of it all the same. What the cache has of the keys
+    /// is not to be trusted then; our own store has nothing of them any more.
     pub is_doubtful: bool,
 }
 

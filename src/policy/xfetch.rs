@@ -28,7 +28,8 @@ pub fn is_due(left_ms: u64, loaded: Loaded, beta: f64, random: impl FnOnce() -> 
     lead_ms >= left_ms
 }
 
-/// Whether it is too early to refresh a value, whatever its rule says: what nearly every read finds.
+/// Whether it is too early to refresh a value, whatever its rule says: what nearly every read
+/// finds.
 #[inline]
 #[must_use]
 pub fn is_early(left_ms: u64, loaded: Loaded) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0         4           8       12              16              32
-//! | key_len | value_len | place | clock24 flag8 | [ expiry 16 ] | [ origin 16 ] | key … | value … |
+//! | key_len | value_len | place | clock24 flag8 | [ expiry 16 ] | [ origin 16 ] | key … | value …
 //! ```
 //!
 //! # The invariant behind every `unsafe` of this room
@@ -316,8 +316,8 @@ impl Handle {
                     .cast::<u8>()
                     .add(offset)
                     .cast::<Loaded>()
-                    .write(loaded)
-            };
+                    .write(loaded);
+            }
         }
     }
 

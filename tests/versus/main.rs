@@ -3,6 +3,7 @@
 //! - `alike`: scripts of commands, on both servers (see `script` for their form)
 //! - `cluster`: a front of a Redis Cluster
 //! - `random`: thousands of commands drawn at random, on both servers
+//! - `loads`: a front whose rules name origins
 //! - `memory`: values and bounds while memory is full
 //! - `failing`: a front whose upstream fails, or comes back
 //! - `fake`: upstreams that answer what a test says
@@ -32,6 +33,7 @@ mod failing;
 mod fake;
 mod front;
 mod ladder;
+mod loads;
 mod memory;
 mod near;
 mod own;
