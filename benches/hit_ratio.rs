@@ -240,7 +240,7 @@ impl<'a> Replay<'a> {
         let write = Write {
             value,
             expires_at,
-            loaded: None,
+            ..Write::default()
         };
         locked.shard(key.hash).set(0, key, write, now_ms);
         if !is_there && index < FRESH_REQUESTS {

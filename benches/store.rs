@@ -65,7 +65,7 @@ fn set(store: &Store, id: u64) {
         let write = Write {
             value: &VALUE,
             expires_at: None,
-            loaded: None,
+            ..Write::default()
         };
         locked.shard(key.hash).set(0, key, write, NOW_MS);
     }

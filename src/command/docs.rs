@@ -173,25 +173,37 @@ const fn ours(name: &'static str, summary: &'static str) -> Docs {
     }
 }
 
+/// A command's one key, its first argument.
+const fn first_key(flags: KeyFlags) -> KeySpec {
+    KeySpec {
+        flags,
+        begin: BeginSearch::Index(1),
+        find: FindKeys::Range {
+            last: 0,
+            step: 1,
+            limit: 0,
+        },
+        notes: "",
+    }
+}
+
+const KEY: Argument = Argument {
+    name: "key",
+    kind: ArgumentKind::Key,
+    key_spec: Some(0),
+    ..Argument::NONE
+};
+
+const TAG: Argument = Argument {
+    name: "tag",
+    ..Argument::NONE
+};
+
 /// The commands that Redis 7.0 does not have, sorted by name.
-pub(super) static OURS: [Docs; 19] = [
+pub(super) static OURS: [Docs; 26] = [
     Docs {
-        key_specs: &[KeySpec {
-            flags: KeyFlags::RO,
-            begin: BeginSearch::Index(1),
-            find: FindKeys::Range {
-                last: 0,
-                step: 1,
-                limit: 0,
-            },
-            notes: "",
-        }],
-        arguments: &[Argument {
-            name: "key",
-            kind: ArgumentKind::Key,
-            key_spec: Some(0),
-            ..Argument::NONE
-        }],
+        key_specs: &[first_key(KeyFlags::RO)],
+        arguments: &[KEY],
         ..ours(
             "cache.explain",
             "Tell what is here of a key, and what a GET of it would do now",
@@ -290,6 +302,87 @@ pub(super) static OURS: [Docs; 19] = [
         "Get the number of entries of this server's slow log",
     ),
     ours("corral.slowlog|reset", "Clear this server's slow log"),
+    Docs {
+        key_specs: &[first_key(KeyFlags::RW.union(KeyFlags::UPDATE))],
+        arguments: &[
+            KEY,
+            Argument {
+                flags: ArgumentFlags::MULTIPLE,
+                ..TAG
+            },
+        ],
+        complexity: "O(N) where N is the number of tags",
+        ..ours("tag.add", "Add a key to tags")
+    },
+    Docs {
+        arguments: &[TAG],
+        ..ours("tag.card", "Count the keys of a tag")
+    },
+    Docs {
+        arguments: &[
+            Argument {
+                name: "soft",
+                kind: ArgumentKind::PureToken,
+                token: Some("SOFT"),
+                flags: ArgumentFlags::OPTIONAL,
+                ..Argument::NONE
+            },
+            Argument {
+                flags: ArgumentFlags::MULTIPLE,
+                ..TAG
+            },
+        ],
+        complexity: "O(N) where N is the number of tags, however many keys they have",
+        ..ours("tag.invalidate", "Invalidate all keys of tags at once")
+    },
+    Docs {
+        arguments: &[TAG],
+        complexity: "O(N) where N is the number of keys",
+        ..ours("tag.members", "Get the keys of a tag")
+    },
+    Docs {
+        key_specs: &[first_key(KeyFlags::RO)],
+        arguments: &[KEY],
+        complexity: "O(N) where N is the number of tags",
+        ..ours("tag.of", "Get the tags of a key")
+    },
+    Docs {
+        key_specs: &[first_key(KeyFlags::RW.union(KeyFlags::UPDATE))],
+        arguments: &[
+            KEY,
+            Argument {
+                flags: ArgumentFlags::MULTIPLE,
+                ..TAG
+            },
+        ],
+        complexity: "O(N) where N is the number of tags",
+        ..ours("tag.rem", "Remove a key from tags")
+    },
+    Docs {
+        arguments: &[
+            Argument {
+                name: "cursor",
+                kind: ArgumentKind::Integer,
+                ..Argument::NONE
+            },
+            Argument {
+                name: "pattern",
+                kind: ArgumentKind::Pattern,
+                token: Some("MATCH"),
+                flags: ArgumentFlags::OPTIONAL,
+                ..Argument::NONE
+            },
+            Argument {
+                name: "count",
+                kind: ArgumentKind::Integer,
+                token: Some("COUNT"),
+                flags: ArgumentFlags::OPTIONAL,
+                ..Argument::NONE
+            },
+        ],
+        complexity: "O(1) for every call, O(N) for all of them, where N is the number of tags",
+        ..ours("tag.scan", "Iterate over the tags that have keys")
+    },
 ];
 
 /// docs/COMMANDS.md: every command by group, what it is, and in which mode it works.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::keyspace::{NotStored, TAGS_PER_KEY_MAX};
 use crate::store::Full;
 
 /// Why a command failed, in Redis's words.
@@ -83,8 +84,21 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+impl From<NotStored> for CommandError {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::Full => Self::OutOfMemory,
+            NotStored::TooManyTags => Self::other(TOO_MANY_TAGS),
+            NotStored::Outdated => Self::other("ERR a tag was invalidated meanwhile"),
+        }
+    }
+}
+
 impl From<Full> for CommandError {
     fn from(_: Full) -> Self {
         Self::OutOfMemory
     }
 }
+
+const TOO_MANY_TAGS: &str = "ERR a key has at most 128 tags";
+const _: () = assert!(TAGS_PER_KEY_MAX == 128, "as the text says");

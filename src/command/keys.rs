@@ -16,7 +16,7 @@ pub(super) use flush::{flushall, flushdb, swapdb};
 pub(super) use inspect::{
     dump, object_encoding, object_freq, object_help, object_idletime, object_refcount, restore,
 };
-pub(super) use listing::{dbsize, keys, randomkey, scan};
+pub(super) use listing::{Pattern, dbsize, keys, parse_cursor, randomkey, scan};
 
 use super::options::{Rest, integer, is_word};
 use super::{CommandError, Context};

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::options::{Rest, Unit, integer, is_word, substring};
-use super::{Command, CommandError, Context, lcs, long_double, numbers, reads};
+use super::{Command, CommandError, Context, lcs, long_double, numbers, reads, tags};
 use crate::keyspace::Place;
 use crate::resp::Request;
 use crate::store::Write;
@@ -19,6 +19,8 @@ struct SetOptions {
     get: bool,
     /// How long the value took to make, in ms.
     delta_ms: Option<u64>,
+    /// Where the tags stand among the arguments: the first, and how many.
+    tags: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,8 @@ impl SetOptions {
                 options.expiry = Expiry::Keep;
             } else if is_word(word, "delta") && options.delta_ms.is_none() {
                 options.delta_ms = Some(delta(rest.required()?)?);
+            } else if is_word(word, "tags") && options.tags.is_none() {
+                options.tags = Some(tags_of(request, &mut rest)?);
             } else if let Some(given) = Unit::of_option(word)
                 && unit.is_none_or(|(present, _)| present == given)
                 && options.expiry == Expiry::None
@@ -118,7 +122,9 @@ pub(super) fn set(context: &mut Context<'_>, request: &Request<'_>) -> Result {
             Expiry::Keep => old.as_ref().and_then(|(_, expires_at)| *expires_at),
             Expiry::At(at) => Some(at),
         };
-        store(context, place, value, expires_at, options.delta_ms)?;
+        let (first, count) = options.tags.unwrap_or_default();
+        let tags = request.iter_from(first).take(count);
+        store(context, place, (value, expires_at, options.delta_ms), tags)?;
     }
     match old {
         Some((old, _)) if options.get => context.reply.bulk(&old),
@@ -129,12 +135,11 @@ pub(super) fn set(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 }
 
 /// Stores a value; one that has expired already is removed instead.
-fn store(
+fn store<'t>(
     context: &mut Context<'_>,
     place: Place<'_>,
-    value: &[u8],
-    expires_at: Option<NonZeroU64>,
-    delta_ms: Option<u64>,
+    (value, expires_at, delta_ms): (&[u8], Option<NonZeroU64>, Option<u64>),
+    tags: impl ExactSizeIterator<Item = &'t [u8]>,
 ) -> Result {
     if expires_at.is_some_and(|at| at.get() <= context.view.now_ms()) {
         if !context.view.remove(place) {
@@ -151,8 +156,31 @@ fn store(
         value,
         expires_at,
         loaded,
+        ..Write::default()
     };
+    if tags.len() > 0 {
+        return Ok(context.view.write_tagged(place, write, tags, None)?);
+    }
     Ok(context.view.write(place, write)?)
+}
+
+/// `TAGS n tag [tag ...]`: where the tags stand.
+fn tags_of(
+    request: &Request<'_>,
+    rest: &mut Rest<'_>,
+) -> std::result::Result<(usize, usize), CommandError> {
+    let count = integer(rest.required()?)?;
+    let first = request.len() - rest.left();
+    let count = usize::try_from(count).ok().filter(|count| *count > 0);
+    let count = count.ok_or_else(|| CommandError::other("ERR TAGS is followed by how many"))?;
+    if count > rest.left() {
+        return Err(CommandError::Syntax);
+    }
+    tags::check(request.iter_from(first).take(count))?;
+    for _ in 0..count {
+        rest.required()?;
+    }
+    Ok((first, count))
 }
 
 /// How long a value took to make, in ms: above 0, and less than 50 days.
@@ -256,7 +284,12 @@ fn set_expiring(
     let place = context.place(request.argument(1));
     let at = unit.positive_moment(request.argument(2), context.view.now_ms(), command)?;
     check_len(context, request.argument(3).len())?;
-    store(context, place, request.argument(3), Some(at), None)?;
+    store(
+        context,
+        place,
+        (request.argument(3), Some(at), None),
+        [].into_iter(),
+    )?;
     context.reply.ok();
     Ok(())
 }
@@ -499,9 +532,13 @@ fn add(context: &mut Context<'_>, key: &[u8], by: i64) -> Result {
         .checked_add(by)
         .ok_or_else(|| CommandError::other("ERR increment or decrement would overflow"))?;
     let mut digits = itoa::Buffer::new();
-    context
-        .view
-        .set(place, digits.format(sum).as_bytes(), expires_at)?;
+    let write = Write {
+        value: digits.format(sum).as_bytes(),
+        expires_at,
+        keeps_tags: true,
+        ..Write::default()
+    };
+    context.view.write(place, write)?;
     context.reply.integer(sum);
     Ok(())
 }
@@ -513,7 +550,13 @@ pub(super) fn incrbyfloat(context: &mut Context<'_>, request: &Request<'_>) -> R
     let old = found.as_ref().map_or(&b"0"[..], |entry| entry.value());
     let sum = long_double::add(old, request.argument(2))
         .map_err(|error| CommandError::other(error.to_string()))?;
-    context.view.set(place, sum.as_bytes(), expires_at)?;
+    let write = Write {
+        value: sum.as_bytes(),
+        expires_at,
+        keeps_tags: true,
+        ..Write::default()
+    };
+    context.view.write(place, write)?;
     context.reply.text(&sum);
     Ok(())
 }

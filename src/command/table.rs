@@ -15,7 +15,7 @@ use super::docs_data;
 use super::key_spec::{KeySearch, Keys};
 use super::spec::{Arity, Categories, Command, Flags, Handler, container_len};
 use super::{
-    bitmaps, client, connection, corral, introspect, keys, server, strings, transactions,
+    bitmaps, client, connection, corral, introspect, keys, server, strings, tags, transactions,
     unsupported,
 };
 pub use crate::metrics::COMMAND_COUNT;
@@ -356,6 +356,13 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "sunsubscribe",      AtLeast(1), SUBSCRIBE,      ALL_KEYS, unsupported),
     row(   "swapdb",            Exactly(3), WRITE.and(FAST), NO_KEYS, keys::swapdb),
     row(   "sync",              Exactly(1), REPLICATE.and(NO_MULTI), NO_KEYS, unsupported),
+    row(   "tag.add",           AtLeast(3), GROW.and(FAST), ONE_KEY, tags::add),
+    row(   "tag.card",          Exactly(2), READ.and(FAST), NO_KEYS, tags::card),
+    row(   "tag.invalidate",    AtLeast(2), WRITE.and(FAST), NO_KEYS, tags::invalidate),
+    row(   "tag.members",       Exactly(2), READ,           NO_KEYS, tags::members),
+    row(   "tag.of",            Exactly(2), READ.and(FAST), ONE_KEY, tags::of),
+    row(   "tag.rem",           AtLeast(3), WRITE.and(FAST), ONE_KEY, tags::rem),
+    row(   "tag.scan",          AtLeast(2), READ,           NO_KEYS, tags::scan),
     row(   "time",              Exactly(1), ANYTIME.and(FAST), NO_KEYS, server::time),
     row(   "touch",             AtLeast(2), READ.and(FAST), ALL_KEYS, keys::touch),
     row(   "ttl",               Exactly(2), READ.and(FAST), ONE_KEY, keys::ttl),

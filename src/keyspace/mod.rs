@@ -6,12 +6,15 @@
 
 pub mod dump;
 mod lzf;
+mod tagged;
 
 use std::num::NonZeroU64;
 
 use crate::store::{
-    Change, Entry, Extras, Full, Garbage, Key, Loaded, Locked, Shard, Write, charge, charge_max,
+    Change, Entry, Extras, Full, Garbage, Key, Link, Loaded, Locked, Shard, Write, charge,
+    charge_max,
 };
+pub use tagged::{NotStored, TAG_BYTES_MAX, TAGS_PER_KEY_MAX};
 
 /// The keys of one command, or of one transaction.
 pub struct View<'a> {
@@ -175,6 +178,7 @@ impl<'a> View<'a> {
             value,
             expires_at,
             loaded: None,
+            ..Write::default()
         };
         self.write(place, write)
     }
@@ -185,16 +189,28 @@ impl<'a> View<'a> {
     /// When memory is full and nobody may be evicted.
     #[inline]
     pub fn write(&mut self, place: Place<'_>, write: Write<'_>) -> Result<(), Full> {
-        let cost = charge(place.key, write.value.len(), write.extras());
+        let mut extras = write.extras();
+        extras.loaded |= write.keeps_tags;
+        let cost = charge(place.key, write.value.len(), extras);
         if !self.locked.shard(place.key.hash).has_credit(cost) {
             self.pay_for(place, |_| cost)?;
         }
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
         shard.set(db, place.key, write, now_ms);
+        self.written(place);
+        Ok(())
+    }
+
+    /// A key has another value.
+    #[inline]
+    fn written(&mut self, place: Place<'_>) {
+        if let Some(observer) = self.locked.observer() {
+            self.tag_by_rule(place, observer);
+        }
+        let db = self.locked.physical(place.db);
         self.locked.tell(db, place.key, Change::Written);
         self.changes += 1;
-        Ok(())
     }
 
     /// Changes a value in place and keeps its expiry; a key that is not there comes to be.
@@ -216,10 +232,8 @@ impl<'a> View<'a> {
         let len = len_of(old_len);
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
-        let is_changed = write(shard.resize(db, place.key, len, now_ms), old_len);
-        if is_changed {
-            self.locked.tell(db, place.key, Change::Written);
-            self.changes += 1;
+        if write(shard.resize(db, place.key, len, now_ms), old_len) {
+            self.written(place);
         }
         Ok(())
     }
@@ -258,8 +272,10 @@ impl<'a> View<'a> {
         let Some(content) = self.content(from) else {
             return Ok(false);
         };
-        self.pay_for(to, |_| charge_max(to.key, content.value.len()))?;
-        self.put(to, &content);
+        let tags = self.tag_bytes(from);
+        self.pay_for(to, |_| charge_max(to.key, content.value.len()) + tags)?;
+        let links = self.links_like(from, to);
+        self.put(to, &content, &links);
         Ok(true)
     }
 
@@ -278,10 +294,12 @@ impl<'a> View<'a> {
             .peek(db, from.key, now_ms)
             .map(|entry| entry.clock())
             .map(|clock| shard.frequency(clock, from.key.hash, now_ms));
+        let tags = self.tag_bytes(from);
+        let links = self.links_like(from, to);
         self.remove(from);
         self.locked.give_back(from.key.hash);
-        self.pay_beyond(to, charge_max(to.key, content.value.len()));
-        self.put(to, &content);
+        self.pay_beyond(to, charge_max(to.key, content.value.len()) + tags);
+        self.put(to, &content, &links);
         self.set_frequency(to, count);
         true
     }
@@ -296,7 +314,7 @@ impl<'a> View<'a> {
     }
 
     /// Stores what has been paid for.
-    fn put(&mut self, place: Place<'_>, content: &Content) {
+    fn put(&mut self, place: Place<'_>, content: &Content, links: &[Link]) {
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
         let Content {
@@ -319,12 +337,13 @@ impl<'a> View<'a> {
                     value,
                     expires_at: *expires_at,
                     loaded: *loaded,
+                    ..Write::default()
                 },
                 now_ms,
             );
         }
-        self.locked.tell(db, place.key, Change::Written);
-        self.changes += 1;
+        self.attach(place, links);
+        self.written(place);
     }
 
     /// Removes a key. Whether it was there.
@@ -525,6 +544,7 @@ impl<'a> View<'a> {
                 });
             });
         }
+        garbage.forget_tags(self.locked.store().tags(), |db| cleared.contains(&db));
         garbage
     }
 

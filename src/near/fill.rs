@@ -100,6 +100,7 @@ impl<W> Near<W> {
                 value: &value,
                 expires_at: NonZeroU64::new(expires_at),
                 loaded: None,
+                ..Write::default()
             };
             locked.shard(key.hash).set(db, key, write, now.unix_ms);
         }

@@ -277,6 +277,7 @@ impl Journey {
                 value: &found.value,
                 expires_at: None,
                 loaded: Some(Loaded::new(0, delta_ms, stale_ms)),
+                ..Write::default()
             });
         };
         let shorter = 1.0 - spec.jitter * rand::random::<f64>();
@@ -290,6 +291,7 @@ impl Journey {
                 .checked_add(ttl_ms)
                 .and_then(std::num::NonZeroU64::new),
             loaded: Some(Loaded::new(ttl_ms, delta_ms, stale_ms)),
+            ..Write::default()
         })
     }
 }

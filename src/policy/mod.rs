@@ -84,6 +84,7 @@ pub struct Table {
     has_leases: bool,
     has_stale: bool,
     has_through: bool,
+    has_tags: bool,
 }
 
 /// A rule in force.
@@ -202,6 +203,7 @@ impl Table {
             has_leases: any(Active::has_lease),
             has_stale: any(|active| !active.stale_for().is_zero()),
             has_through: any(Active::writes_through),
+            has_tags: any(Active::has_tags),
             set,
             active,
         }
@@ -273,6 +275,10 @@ impl Active {
         self.rule.origin.is_none() && !self.rule.spec.lease.is_zero()
     }
 
+    fn has_tags(&self) -> bool {
+        !self.rule.spec.tags.is_empty()
+    }
+
     fn writes_through(&self) -> bool {
         self.rule.origin.is_some()
             && self.rule.spec.write == crate::config::rules::WriteMode::Through
@@ -307,6 +313,16 @@ impl Observer for Arc<Shared> {
         self.works.all_changed(db, clock::now());
         for active in self.table.read().rules() {
             active.memory.forget_all();
+        }
+    }
+
+    fn tags(&self, key: &[u8], visit: &mut dyn FnMut(&[u8])) {
+        let table = self.table.read();
+        if table.has_tags
+            && let Some(active) = table.find(key)
+        {
+            let tags = active.rule.tags_of(key);
+            tags.iter().for_each(|tag| visit(tag));
         }
     }
 }

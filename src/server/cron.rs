@@ -16,6 +16,8 @@ use crate::instance::Instance;
 const REMOVED_AT_ONCE: usize = 200;
 /// Items evicted at once.
 const EVICTED_AT_ONCE: usize = 100;
+/// Items looked at at once after their tag was invalidated.
+const RECLAIMED_AT_ONCE: u32 = 64;
 /// Time for one kind of work in one turn.
 const TURN_MAX: Duration = Duration::from_millis(5);
 /// The pause after a turn that could not finish: a quarter of the thread's time, as in Redis, goes
@@ -38,6 +40,7 @@ pub async fn run(instance: Arc<Instance>, thread: usize) {
         let mut is_behind = sweep.turn().await;
         if thread == 0 {
             is_behind |= free_memory(&instance).await;
+            is_behind |= reclaim(&instance).await;
             instance.metrics.rates.sample(&instance.metrics);
             instance.metrics.peak.note(instance.store.items_bytes());
             if clock::now().duration_since(idle_checked) >= IDLE_CHECK {
@@ -134,6 +137,19 @@ fn note_latency(instance: &Instance, took: Duration) {
             .latency
             .add("expire-cycle", clock::unix_ms() / 1000, millis);
     }
+}
+
+/// Takes out what invalidated tags have left. Whether there is more to do.
+async fn reclaim(instance: &Instance) -> bool {
+    let mut time = Allowance::default();
+    while !time.is_spent() {
+        let since = clock::now();
+        if !instance.store.reclaim(clock::unix_ms(), RECLAIMED_AT_ONCE) {
+            return false;
+        }
+        time.spend(clock::now() - since).await;
+    }
+    true
 }
 
 /// Evicts what is over the bound since `maxmemory` was lowered. Whether there is more to do.

@@ -7,6 +7,7 @@ use super::eviction::idle_seconds;
 use super::item::{self, Extras, Flags, Handle, Loaded};
 use super::shard::Shard;
 use super::table::Table;
+use super::tags::{Forgotten, Tags};
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,7 @@ pub struct Key<'a> {
 }
 
 /// What [`Shard::set`](super::Shard::set) stores.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Write<'a> {
     /// The new value.
     pub value: &'a [u8],
@@ -26,6 +27,8 @@ pub struct Write<'a> {
     pub expires_at: Option<NonZeroU64>,
     /// How the value came to be, if that is to be kept.
     pub loaded: Option<Loaded>,
+    /// Whether the key stays in the tags it is in; else it leaves them.
+    pub keeps_tags: bool,
 }
 
 impl Write<'_> {
@@ -130,17 +133,28 @@ pub fn charge_max(key: Key<'_>, value_len: usize) -> usize {
 
 /// Items that no shard knows any more. To drop it frees them, which takes its time.
 #[derive(Default)]
-pub struct Garbage(Vec<Table>);
+pub struct Garbage {
+    tables: Vec<Table>,
+    tags: Vec<Forgotten>,
+}
 
 impl Garbage {
     pub(super) fn new(tables: Vec<Table>) -> Self {
-        Self(tables)
+        Self {
+            tables,
+            tags: Vec::new(),
+        }
+    }
+
+    /// Adds the tags of databases whose items it holds all of. All shards must be locked.
+    pub fn forget_tags(&mut self, tags: &Tags, is_cleared: impl Fn(u16) -> bool) {
+        self.tags.append(&mut tags.clear(is_cleared));
     }
 
     /// How many items it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(Table::len).sum()
+        self.tables.iter().map(Table::len).sum()
     }
 
     /// Whether it holds none.
@@ -151,13 +165,14 @@ impl Garbage {
 
     /// Adds another's items.
     pub fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+        self.tables.append(&mut other.tables);
+        self.tags.append(&mut other.tags);
     }
 }
 
 impl Drop for Garbage {
     fn drop(&mut self) {
-        for table in &self.0 {
+        for table in &self.tables {
             table.for_each(Handle::free);
         }
     }

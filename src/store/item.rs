@@ -53,7 +53,8 @@ pub struct Loaded {
     pub delta_ms: u32,
     /// How long past its expiry it is kept, for who may be served a stale value, in ms.
     pub stale_ms: u32,
-    room: u32,
+    /// The list of its links to tags; 0: none. Kept by the item, and copied nowhere.
+    chain: u32,
 }
 
 impl Loaded {
@@ -72,7 +73,7 @@ impl Loaded {
             ttl_ms: ms(ttl_ms),
             delta_ms: ms(delta_ms),
             stale_ms: ms(stale_ms),
-            room: 0,
+            chain: 0,
         }
     }
 }
@@ -302,22 +303,44 @@ impl Handle {
         let offset = loaded_offset(self.flags());
         // SAFETY: the flag says that it is there, at an offset that is a multiple of its alignment;
         // module invariant.
-        Some(unsafe { self.0.cast::<u8>().add(offset).cast::<Loaded>().read() })
+        let loaded = unsafe { self.0.cast::<u8>().add(offset).cast::<Loaded>().read() };
+        Some(Loaded { chain: 0, ..loaded })
     }
 
     /// Only for an item with room for it, and before its expiry is set, of which it decides how
     /// long the item stays.
-    pub(super) fn set_loaded(self, loaded: Loaded) {
-        if self.has(Flags::LOADED) {
-            let offset = loaded_offset(self.flags());
-            // SAFETY: as in `loaded`; the caller holds `&mut Shard`.
-            unsafe {
-                self.0
-                    .cast::<u8>()
-                    .add(offset)
-                    .cast::<Loaded>()
-                    .write(loaded);
-            }
+    pub(super) fn set_loaded(mut self, loaded: Loaded) {
+        if let Some(own) = self.loaded_mut() {
+            let chain = own.chain;
+            *own = Loaded { chain, ..loaded };
+        }
+    }
+
+    fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+        let offset = loaded_offset(self.flags());
+        // SAFETY: as in `loaded`; the caller holds `&mut Shard`.
+        self.has(Flags::LOADED)
+            .then(|| unsafe { self.0.cast::<u8>().add(offset).cast::<Loaded>().as_mut() })
+    }
+
+    /// The list of its links to tags; 0: it has none.
+    #[inline]
+    pub(super) fn chain(mut self) -> u32 {
+        self.loaded_mut().map_or(0, |loaded| loaded.chain)
+    }
+
+    /// Only for an item with room for how its value came to be.
+    pub(super) fn set_chain(mut self, chain: u32) {
+        if let Some(loaded) = self.loaded_mut() {
+            loaded.chain = chain;
+        }
+    }
+
+    /// What it has beside key and value.
+    pub(super) fn extras(&self) -> Extras {
+        Extras {
+            expiry: self.has(Flags::EXPIRY),
+            loaded: self.has(Flags::LOADED),
         }
     }
 

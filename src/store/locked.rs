@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::entry::Key;
-use super::observer::Change;
+use super::observer::{Change, Observer};
 use super::shard::Shard;
 use super::{Announced, Full, Store};
 
@@ -159,6 +159,13 @@ impl<'a> Locked<'a> {
         self.tell_observer(db, key, change);
     }
 
+    /// Who is told of changes, if anybody is.
+    #[inline]
+    #[must_use]
+    pub fn observer(&self) -> Option<&'a dyn Observer> {
+        self.store.observer()
+    }
+
     /// Tells only the observer, of what no client can see.
     #[inline]
     pub fn tell_observer(&self, db: u16, key: Key<'_>, change: Change) {
@@ -200,6 +207,11 @@ impl<'a> Locked<'a> {
         assert!(self.is_none(), "all shards are locked, or none");
         let mut one = self.store.lock_index(index);
         visit(one.shard_at(index))
+    }
+
+    /// The same for the shard of a key.
+    pub fn with_shard_of<R>(&mut self, hash: u64, visit: impl FnOnce(&mut Shard) -> R) -> R {
+        self.with_shard(self.store.shard_of(hash), visit)
     }
 
     fn shard_at(&mut self, index: usize) -> &mut Shard {

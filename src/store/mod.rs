@@ -9,6 +9,7 @@
 //! [`item`] says under which invariant, and `directory` how a bucket is found without the lock.
 
 pub mod budget;
+mod chains;
 mod directory;
 pub mod entry;
 pub mod eviction;
@@ -18,6 +19,8 @@ mod observer;
 mod room;
 pub mod shard;
 mod table;
+mod tagged;
+pub mod tags;
 pub mod watch;
 mod wheel;
 
@@ -40,6 +43,7 @@ use observer::Observed;
 pub use observer::{Change, Observer};
 pub use shard::Shard;
 pub use table::Announced;
+pub use tags::{LINK_BYTES, Link, Refusal, Stamp, Tags};
 
 /// There is no room, and nobody who may be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +81,8 @@ pub struct Store {
     directories: Box<[Arc<Directory>]>,
     shift: u32,
     hasher: ahash::RandomState,
-    budget: Budget,
+    budget: Arc<Budget>,
+    tags: Arc<Tags>,
     /// Which tables a database's number stands for; `SWAPDB` swaps two, under all locks.
     databases: Box<[AtomicU16]>,
     observed: Observed,
@@ -97,6 +102,8 @@ impl Store {
         );
         let hasher = ahash::RandomState::new();
         let times = Arc::default();
+        let budget = Arc::new(Budget::new(options.bytes_max, shards));
+        let tags = Arc::new(Tags::new(&hasher, &budget, tags::Limits::default()));
         let directories: Box<[Arc<Directory>]> = (0..shards).map(|_| Arc::default()).collect();
         let padded = |(index, directory)| Padded {
             lock: Mutex::new(Shard::new(
@@ -104,6 +111,7 @@ impl Store {
                 &hasher,
                 &times,
                 directory,
+                &tags,
                 options.now_ms,
             )),
             seen_bytes: AtomicUsize::new(0),
@@ -114,7 +122,8 @@ impl Store {
             directories,
             shift: 64 - shards.ilog2(),
             hasher: hasher.clone(),
-            budget: Budget::new(options.bytes_max, shards),
+            budget,
+            tags,
             databases: (0..options.databases).map(AtomicU16::new).collect(),
             observed: Observed::default(),
         };
@@ -155,6 +164,24 @@ impl Store {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// What tags the items carry.
+    #[must_use]
+    pub fn tags(&self) -> &Arc<Tags> {
+        &self.tags
+    }
+
+    /// Takes out what invalidations have outdated, about `count` items. Whether there is more.
+    pub fn reclaim(&self, now_ms: u64, count: u32) -> bool {
+        let Some((db, keys)) = self.tags.next_waiting(count) else {
+            return false;
+        };
+        for (hash, link) in keys {
+            let mut locked = self.lock(hash);
+            locked.shard(hash).look_again(db, hash, link, now_ms);
+        }
+        true
     }
 
     /// Locks the shard of one key.

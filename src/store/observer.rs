@@ -25,6 +25,10 @@ pub trait Observer: Send + Sync {
 
     /// All keys of a database were removed, or are others. Called under all locks.
     fn all_changed(&self, db: u16);
+
+    /// Calls `visit` with the tags that a key carries whoever stores it. Called under the lock of
+    /// its shard.
+    fn tags(&self, key: &[u8], visit: &mut dyn FnMut(&[u8]));
 }
 
 /// Room for one observer, and whether it wants to be told.

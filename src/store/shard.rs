@@ -9,6 +9,7 @@ use std::mem::offset_of;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use super::chains::Chains;
 use super::directory::Directory;
 use super::entry::{Entry, Garbage, Key, Write};
 use super::eviction::Times;
@@ -17,6 +18,7 @@ use super::eviction::window::Window;
 use super::eviction::{Pool, Tuning};
 use super::item::{Extras, Flags, Handle};
 use super::table::{Announced, Table};
+use super::tags::{LINK_BYTES, Tags};
 use super::watch::Watchers;
 use super::wheel::Wheel;
 
@@ -46,6 +48,10 @@ pub struct Shard {
     pub(super) credit: usize,
     pub(super) evicted: u64,
     pub(super) expired: u64,
+    pub(super) invalidated: u64,
+    /// The links of its items to tags.
+    pub(super) chains: Chains,
+    pub(super) tags: Arc<Tags>,
     /// Who watches keys of this shard.
     pub watchers: Watchers,
     /// Of the first database.
@@ -68,6 +74,7 @@ impl Shard {
         hasher: &ahash::RandomState,
         times: &Arc<Times>,
         directory: &Arc<Directory>,
+        tags: &Arc<Tags>,
         now_ms: u64,
     ) -> Self {
         let mut table = Table::default();
@@ -87,6 +94,9 @@ impl Shard {
             credit: 0,
             evicted: 0,
             expired: 0,
+            invalidated: 0,
+            chains: Chains::default(),
+            tags: Arc::clone(tags),
             watchers: Watchers::default(),
             random: hasher.hash_one(index) | 1,
             directory: Arc::clone(directory),
@@ -123,6 +133,9 @@ impl Shard {
             self.outlived(db, key.hash, handle, now_ms);
             return None;
         }
+        if self.is_outdated(db, key.hash, handle, now_ms) {
+            return None;
+        }
         Some(Entry::new(handle))
     }
 
@@ -131,7 +144,11 @@ impl Shard {
         if self.peek(db, key, now_ms).is_some() {
             return None;
         }
-        self.find(db, key).map(Entry::new)
+        let handle = self.find(db, key)?;
+        if self.is_outdated(db, key.hash, handle, now_ms) {
+            return self.find(db, key).map(Entry::new);
+        }
+        Some(Entry::new(handle))
     }
 
     /// The item of a key, if it is there and not expired. Counts as a use of it.
@@ -152,7 +169,7 @@ impl Shard {
     /// There must be [`credit`](Self::has_credit) for [`charge`](super::charge) bytes.
     pub fn set(&mut self, db: u16, key: Key<'_>, write: Write<'_>, now_ms: u64) {
         let expires_at = write.expires_at.map_or(0, NonZeroU64::get);
-        let extras = write.extras();
+        let mut extras = write.extras();
         let loaded = write.loaded.unwrap_or_default();
         let Some(old) = self.find(db, key) else {
             let handle = Handle::new(key.bytes, write.value, extras, 0);
@@ -161,6 +178,11 @@ impl Shard {
             return;
         };
         self.used(key.hash, old, now_ms);
+        if !write.keeps_tags || is_due(old.expires_at(), now_ms) {
+            self.leave_tags(old);
+        }
+        let chain = old.chain();
+        extras.loaded |= chain != 0;
         if old.overwrite(write.value, extras) {
             let stale_ms = old.loaded().map_or(0, |loaded| loaded.stale_ms);
             old.set_loaded(loaded);
@@ -173,6 +195,7 @@ impl Shard {
         let flags = old.flags() & (Flags::WINDOW | Flags::TOUCHED);
         let new = Handle::new(key.bytes, write.value, extras, flags);
         new.set_loaded(loaded);
+        new.set_chain(chain);
         new.set_clock(old.clock());
         new.set_place(old.place());
         self.put_in_place(db, key.hash, old, new);
@@ -217,6 +240,12 @@ impl Shard {
             self.expire(db, key.hash, handle);
             return false;
         }
+        if self.is_outdated(db, key.hash, handle, now_ms) {
+            if let Some(stale) = self.find(db, key) {
+                self.expire(db, key.hash, stale);
+            }
+            return false;
+        }
         self.take_out(db, key.hash, handle);
         true
     }
@@ -245,18 +274,26 @@ impl Shard {
             self.move_deadline(db, old, expires_at.get(), false);
             return true;
         }
+        old.set_loaded(loaded);
         let extras = Extras {
             expiry: true,
-            loaded: old.has(Flags::LOADED),
+            ..old.extras()
         };
-        let new = Handle::new(old.key(), old.value(), extras, old.flags());
-        new.set_loaded(loaded);
-        new.set_clock(old.clock());
-        new.set_place(old.place());
-        self.put_in_place(db, key.hash, old, new);
-        old.free();
+        let new = self.rebuild(db, key.hash, old, extras);
         self.start_expiry(db, new, expires_at.get());
         true
+    }
+
+    /// Gives an item that is not in the wheel room for something else beside key and value.
+    pub(super) fn rebuild(&mut self, db: u16, hash: u64, old: Handle, extras: Extras) -> Handle {
+        let new = Handle::new(old.key(), old.value(), extras, old.flags());
+        new.set_loaded(old.loaded().unwrap_or_default());
+        new.set_chain(old.chain());
+        new.set_clock(old.clock());
+        new.set_place(old.place());
+        self.put_in_place(db, hash, old, new);
+        old.free();
+        new
     }
 
     /// Sets how often a key is said to have been used, where items carry Redis's counter; without
@@ -287,7 +324,9 @@ impl Shard {
             return 0;
         };
         table.scan(cursor, |handle| {
-            visit(Entry::new(handle));
+            if !self.is_void(handle) {
+                visit(Entry::new(handle));
+            }
         })
     }
 
@@ -295,7 +334,9 @@ impl Shard {
     pub fn for_each(&self, db: u16, mut visit: impl FnMut(Entry<'_>)) {
         if let Some(table) = self.tables.get(usize::from(db)) {
             table.for_each(|handle| {
-                visit(Entry::new(handle));
+                if !self.is_void(handle) {
+                    visit(Entry::new(handle));
+                }
             });
         }
     }
@@ -304,7 +345,9 @@ impl Shard {
     pub fn sample(&self, db: u16, random: u64, mut visit: impl FnMut(Entry<'_>)) {
         if let Some(table) = self.tables.get(usize::from(db)) {
             table.sample(random, |handle| {
-                visit(Entry::new(handle));
+                if !self.is_void(handle) {
+                    visit(Entry::new(handle));
+                }
             });
         }
     }
@@ -321,7 +364,7 @@ impl Shard {
         let mut freed = 0;
         table.for_each(|handle| {
             self.unlist(handle);
-            freed += handle.charge();
+            freed += handle.charge() + self.chains.take(handle.chain()).len() * LINK_BYTES;
         });
         self.unpay(freed);
         Garbage::new(vec![table])
@@ -337,6 +380,7 @@ impl Shard {
     fn clear_lists(&mut self, tables: Vec<Table>, now_ms: u64) -> Garbage {
         self.wheel = Wheel::new(now_ms);
         self.window = Window::default();
+        self.chains = Chains::default();
         self.forget_uses();
         self.unpay(self.bytes);
         Garbage::new(tables)
@@ -393,6 +437,7 @@ impl Shard {
         let hasher = &self.hasher;
         self.tables[usize::from(db)].remove(hash, handle, |key| hasher.hash_one(key));
         self.unlist(handle);
+        self.leave_tags(handle);
         let charge = handle.charge();
         self.unpay(charge);
         handle.free();
@@ -440,7 +485,7 @@ impl Shard {
         xorshift(&mut self.random)
     }
 
-    fn find(&self, db: u16, key: Key<'_>) -> Option<Handle> {
+    pub(super) fn find(&self, db: u16, key: Key<'_>) -> Option<Handle> {
         self.tables.get(usize::from(db))?.find(key.hash, key.bytes)
     }
 
@@ -449,6 +494,12 @@ impl Shard {
         let handle = self.find(db, key)?;
         if is_due(handle.expires_at(), now_ms) {
             self.expire(db, key.hash, handle);
+            return None;
+        }
+        if self.is_outdated(db, key.hash, handle, now_ms) {
+            if let Some(stale) = self.find(db, key) {
+                self.expire(db, key.hash, stale);
+            }
             return None;
         }
         Some(handle)
@@ -464,7 +515,7 @@ impl Shard {
         }
     }
 
-    fn expire(&mut self, db: u16, hash: u64, handle: Handle) {
+    pub(super) fn expire(&mut self, db: u16, hash: u64, handle: Handle) {
         self.watchers.touch(db, handle.key());
         self.take_out(db, hash, handle);
         self.expired += 1;
@@ -501,7 +552,7 @@ impl Shard {
     }
 
     /// What cost `before` costs `after` now.
-    fn pay(&mut self, before: usize, after: usize) {
+    pub(super) fn pay(&mut self, before: usize, after: usize) {
         debug_assert!(
             self.credit + before >= after,
             "writes are paid for before they happen"
@@ -512,14 +563,14 @@ impl Shard {
     }
 
     /// What cost so much is gone.
-    fn unpay(&mut self, bytes: usize) {
+    pub(super) fn unpay(&mut self, bytes: usize) {
         self.changed = true;
         self.bytes -= bytes;
         self.credit += bytes;
     }
 
     /// Notes an expiry, which the item has room for.
-    fn start_expiry(&mut self, db: u16, handle: Handle, expires_at: u64) {
+    pub(super) fn start_expiry(&mut self, db: u16, handle: Handle, expires_at: u64) {
         self.changed = true;
         handle.set_expires_at(expires_at);
         let leaves_at = handle.leaves_at().map_or(0, NonZeroU64::get);
@@ -534,7 +585,7 @@ impl Shard {
         }
     }
 
-    fn stop_expiry(&mut self, handle: Handle) {
+    pub(super) fn stop_expiry(&mut self, handle: Handle) {
         if handle.expires_at().is_some() {
             self.changed = true;
             self.wheel.remove(handle);
@@ -542,7 +593,13 @@ impl Shard {
     }
 
     /// Moves an item's expiry; `is_moved`: how long it stays past that is another already.
-    fn move_deadline(&mut self, db: u16, handle: Handle, expires_at: u64, is_moved: bool) {
+    pub(super) fn move_deadline(
+        &mut self,
+        db: u16,
+        handle: Handle,
+        expires_at: u64,
+        is_moved: bool,
+    ) {
         if !is_moved && handle.expires_at().is_some_and(|at| at.get() == expires_at) {
             return;
         }
@@ -553,7 +610,7 @@ impl Shard {
 
 /// Whether a moment has come.
 #[inline]
-fn is_due(at: Option<NonZeroU64>, now_ms: u64) -> bool {
+pub(super) fn is_due(at: Option<NonZeroU64>, now_ms: u64) -> bool {
     at.is_some_and(|at| at.get() <= now_ms)
 }
 

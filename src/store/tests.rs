@@ -44,7 +44,7 @@ pub(super) fn set(
     let write = Write {
         value,
         expires_at: NonZeroU64::new(expires_at),
-        loaded: None,
+        ..Write::default()
     };
     locked.shard(key.hash).set(db, key, write, now_ms);
     Ok(())

@@ -36,14 +36,14 @@ pub(in crate::command) fn keys(context: &mut Context<'_>, request: &Request<'_>)
 
 /// Which keys are asked for.
 #[derive(Clone, Copy, Debug)]
-enum Pattern<'a> {
+pub(in crate::command) enum Pattern<'a> {
     Any,
     Glob(&'a [u8]),
 }
 
 impl<'a> Pattern<'a> {
     /// A lone star is no glob: it stands for the empty key as well.
-    fn of(pattern: &'a [u8]) -> Self {
+    pub(in crate::command) fn of(pattern: &'a [u8]) -> Self {
         if pattern == b"*" {
             Self::Any
         } else {
@@ -51,7 +51,7 @@ impl<'a> Pattern<'a> {
         }
     }
 
-    fn matches(self, key: &[u8]) -> bool {
+    pub(in crate::command) fn matches(self, key: &[u8]) -> bool {
         match self {
             Self::Any => true,
             Self::Glob(pattern) => glob::matches(pattern, key, glob::Case::Sensitive),
@@ -123,7 +123,7 @@ pub(in crate::command) fn scan(context: &mut Context<'_>, request: &Request<'_>)
 
 /// Reads a cursor as C's `strtoul` does: a sign is taken (and wraps around), nothing is zero, and
 /// a zero byte ends it; but no space may lead.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
+pub(in crate::command) fn parse_cursor(text: &[u8]) -> Option<u64> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let (is_negative, digits) = match text {
         [] => return Some(0),

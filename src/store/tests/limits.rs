@@ -84,7 +84,7 @@ fn what_may_not_be_refused_is_made_up_for_by_the_next() {
         let write = Write {
             value: &[1; 900],
             expires_at: None,
-            loaded: None,
+            ..Write::default()
         };
         locked.shard(key.hash).set(0, key, write, START_MS);
         drop(locked);
@@ -129,7 +129,7 @@ fn all_writes_of_a_command_are_paid_for_or_none() {
                 let write = Write {
                     value: &vec![1; len],
                     expires_at: NonZeroU64::new(START_MS + 1000),
-                    loaded: None,
+                    ..Write::default()
                 };
                 locked.shard(key.hash).set(0, key, write, START_MS);
             }

@@ -35,7 +35,7 @@ fn write(store: &Store, keys: &[u64], random: u64) {
             let write = Write {
                 value: &value,
                 expires_at,
-                loaded: None,
+                ..Write::default()
             };
             locked.shard(key.hash).set(0, key, write, START_MS);
         }

@@ -1,0 +1,167 @@
+//! Items that carry tags: how they enter and leave these, and what becomes of them when one is
+//! invalidated.
+
+use super::entry::Key;
+use super::item::{Extras, Flags, Handle};
+use super::shard::{Shard, is_due};
+use super::tags::{LINK_BYTES, Link, State};
+
+impl Shard {
+    /// Whether an item was outdated by an invalidation. One that is void is gone then; one that is
+    /// stale has expired when that happened.
+    #[inline]
+    pub(super) fn is_outdated(&mut self, db: u16, hash: u64, handle: Handle, now_ms: u64) -> bool {
+        handle.has(Flags::LOADED)
+            && self.tags.has_outdated()
+            && self.take_out_outdated(db, hash, handle, now_ms)
+    }
+
+    #[cold]
+    fn take_out_outdated(&mut self, db: u16, hash: u64, handle: Handle, now_ms: u64) -> bool {
+        let (mut is_void, mut stale_since) = (false, None);
+        for link in self.chains.iter(handle.chain()) {
+            match self.tags.state(link.generation) {
+                State::Valid => {}
+                State::Stale => {
+                    let since = self.tags.stale_since(link.generation);
+                    stale_since = Some(stale_since.map_or(since, |other: u64| other.min(since)));
+                }
+                State::Void => is_void = true,
+            }
+        }
+        match stale_since {
+            _ if is_void => self.invalidate(db, hash, handle),
+            Some(since) => self.soften(db, hash, handle, since, now_ms),
+            None => return false,
+        }
+        true
+    }
+
+    fn invalidate(&mut self, db: u16, hash: u64, handle: Handle) {
+        self.watchers.touch(db, handle.key());
+        self.take_out(db, hash, handle);
+        self.invalidated += 1;
+    }
+
+    /// Lets an item expire at an earlier moment; it is gone if it may not be served stale.
+    fn soften(&mut self, db: u16, hash: u64, handle: Handle, since: u64, now_ms: u64) {
+        let Some(expires_at) = handle.expires_at().map(|at| at.get().min(since)) else {
+            return self.invalidate(db, hash, handle);
+        };
+        self.move_deadline(db, handle, expires_at, false);
+        if is_due(handle.leaves_at(), now_ms) {
+            self.invalidate(db, hash, handle);
+        } else {
+            self.watchers.touch(db, handle.key());
+        }
+    }
+
+    /// Whether an invalidation has made an item void or stale, of which nothing was noticed yet.
+    pub(super) fn is_void(&self, handle: Handle) -> bool {
+        let is_outdated = |link: Link| self.tags.state(link.generation) != State::Valid;
+        handle.has(Flags::LOADED)
+            && self.tags.has_outdated()
+            && self.chains.iter(handle.chain()).any(is_outdated)
+    }
+
+    /// Sees to an item that was in a generation when that was outdated, if it still is.
+    pub(super) fn look_again(&mut self, db: u16, hash: u64, link: Link, now_ms: u64) {
+        let Some(table) = self.tables.get(usize::from(db)) else {
+            return;
+        };
+        let is_in_it = |handle: Handle| self.chains.iter(handle.chain()).any(|own| own == link);
+        if let Some(handle) = table.find_by_hash(hash, is_in_it) {
+            self.is_outdated(db, hash, handle, now_ms);
+        }
+    }
+
+    /// Adds an item to tags that it was linked to; where it is in one already, the new link is
+    /// given back. Returns how many it was not in.
+    ///
+    /// The key must be there. There must be credit for [`LINK_BYTES`] per link, and for
+    /// [`charge_max`](super::charge_max) bytes.
+    pub fn attach(&mut self, db: u16, key: Key<'_>, links: &[Link]) -> usize {
+        let Some(mut handle) = self.find(db, key) else {
+            links.iter().for_each(|&link| self.tags.unlink(link));
+            return 0;
+        };
+        if !handle.has(Flags::LOADED) {
+            let expires_at = handle.expires_at();
+            self.stop_expiry(handle);
+            let extras = Extras {
+                loaded: true,
+                ..handle.extras()
+            };
+            handle = self.rebuild(db, key.hash, handle, extras);
+            if let Some(at) = expires_at {
+                self.start_expiry(db, handle, at.get());
+            }
+        }
+        let mut chain = handle.chain();
+        let mut added = 0;
+        for &link in links {
+            let is_known = |own: Link| own.generation == link.generation;
+            if self.chains.iter(chain).any(is_known) {
+                self.tags.unlink(link);
+                continue;
+            }
+            chain = self.chains.add(chain, link);
+            added += 1;
+        }
+        handle.set_chain(chain);
+        self.pay(0, added * LINK_BYTES);
+        added
+    }
+
+    /// Takes an item out of a tag. Whether it was in it.
+    pub fn detach(&mut self, db: u16, key: Key<'_>, name: &[u8]) -> bool {
+        let (handle, generation) = (self.find(db, key), self.tags.current(db, name));
+        let (Some(handle), Some(generation)) = (handle, generation) else {
+            return false;
+        };
+        let (chain, link) = self.chains.remove(handle.chain(), generation);
+        handle.set_chain(chain);
+        if let Some(link) = link {
+            self.tags.unlink(link);
+            self.unpay(LINK_BYTES);
+        }
+        link.is_some()
+    }
+
+    /// Takes an item out of all its tags.
+    pub(super) fn leave_tags(&mut self, handle: Handle) {
+        let chain = handle.chain();
+        if chain == 0 {
+            return;
+        }
+        let links = self.chains.take(chain);
+        handle.set_chain(0);
+        links.iter().for_each(|&link| self.tags.unlink(link));
+        self.unpay(links.len() * LINK_BYTES);
+    }
+
+    /// The generations that the item of a key is in, in the order in which it entered them.
+    #[must_use]
+    pub fn links(&self, db: u16, key: Key<'_>) -> Vec<Link> {
+        let chain = self.find(db, key).map_or(0, Handle::chain);
+        let mut links: Vec<Link> = self.chains.iter(chain).collect();
+        links.reverse();
+        links
+    }
+
+    /// The names of what links lead to, but for what is void.
+    #[must_use]
+    pub fn tag_names(&self, links: &[Link]) -> Vec<Box<[u8]>> {
+        let name = |link: &Link| self.tags.name_of(link.generation);
+        links.iter().filter_map(name).collect()
+    }
+
+    /// The key of the item that was linked so, if it is still there.
+    #[must_use]
+    pub fn key_of(&self, db: u16, hash: u64, link: Link) -> Option<Vec<u8>> {
+        let is_in_it = |handle: Handle| self.chains.iter(handle.chain()).any(|own| own == link);
+        let table = self.tables.get(usize::from(db))?;
+        let handle = table.find_by_hash(hash, is_in_it)?;
+        Some(handle.key().to_vec())
+    }
+}
