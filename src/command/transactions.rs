@@ -115,17 +115,20 @@ pub(super) fn watch(context: &mut Context<'_>, request: &Request<'_>) -> Result 
     if context.session.transaction.is_some() {
         return Err(CommandError::other("ERR WATCH inside MULTI is not allowed"));
     }
+    let now_ms = context.view.now_ms();
     for key in request.iter_from(1) {
         let place = context.place(key);
-        // What has expired is removed now, so that its removal is no change later.
-        context.view.contains(place);
+        // What has expired is removed now, so that its removal is no change later; so is what is
+        // kept of it to be served stale, which whoever looks at it finds to have expired.
+        let is_there = context.view.contains(place);
         let watching = &mut context.session.watching;
         let locked = context.view.locked();
         let db = locked.physical(place.db);
-        locked
-            .shard(place.key.hash)
-            .watchers
-            .add(db, key, &watching.dirty);
+        let shard = locked.shard(place.key.hash);
+        if !is_there {
+            shard.remove(db, place.key, now_ms);
+        }
+        shard.watchers.add(db, key, &watching.dirty);
         if !watching
             .keys
             .iter()
