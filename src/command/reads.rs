@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU64;
 
+use super::spec::Command;
 use super::{CommandError, Context, lookup};
 use crate::instance::Instance;
 use crate::instance::session::Session;
@@ -16,7 +17,7 @@ use crate::store::{Entry, Loaded};
 
 type Result<T = ()> = std::result::Result<T, CommandError>;
 
-/// Requests of a pipeline that wait together.
+/// Reads of a pipeline, or of an MGET, that wait together.
 const WAITS_MAX: usize = 1024;
 
 /// What a read of a key gets.
@@ -69,7 +70,9 @@ pub(super) fn again(context: &mut Context<'_>, place: Place<'_>) -> Result {
     Ok(())
 }
 
-/// MGET where there are rules: all keys that can be waited for are waited for together.
+/// MGET where there are rules: all keys that can be waited for are waited for together, a bounded
+/// number at a time. Values that were found are looked at when nothing is to be waited for any
+/// more, as a lease that one of them gives away would be lost with this run.
 #[cold]
 pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let instance = context.instance;
@@ -90,14 +93,17 @@ pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
         let is_arrived = arrived(context.session, place).is_some();
         let is_there = context.view.find(place).is_some();
         context.view.count_read(is_there && !is_arrived);
-        got.push(if is_there && is_arrived {
+        got.push(if is_there {
             Got::Value
-        } else if is_there {
-            found(context, place)
         } else {
             match ask(context, place, may_wait) {
                 Err(CommandError::Waits) => Got::Nil,
-                other => other?,
+                Err(error) => {
+                    // It is answered now. The loads that have begun go on.
+                    context.session.reads.waits.clear();
+                    return Err(error);
+                }
+                Ok(got) => got,
             }
         });
     }
@@ -105,8 +111,11 @@ pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
         return Err(CommandError::Waits);
     }
     context.reply.array(request.len() - 1);
-    for (key, got) in request.iter_from(1).zip(got) {
+    for (key, mut got) in request.iter_from(1).zip(got) {
         let place = context.place(key);
+        if matches!(got, Got::Value) && arrived(context.session, place).is_none() {
+            got = found(context, place);
+        }
         reply(context, place, &got);
     }
     Ok(())
@@ -173,6 +182,11 @@ fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Go
     if session.reads.is_atomic {
         return Ok(Got::Nil);
     }
+    // What comes twice is waited for once; what is too much now is asked for when these are there.
+    let waits = &session.reads.waits;
+    if waits.len() >= WAITS_MAX || waits.iter().any(|wait| wait.is_for(place)) {
+        return Err(CommandError::Waits);
+    }
     let mut asker = asker(session, may_wait);
     match policy.miss(&table, &mut context.view, place, &mut asker) {
         Miss::Nil => Ok(Got::Nil),
@@ -186,9 +200,21 @@ fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Go
 }
 
 fn arrived<'s>(session: &'s Session, place: Place<'_>) -> Option<&'s Outcome> {
-    let arrived = session.reads.arrived.iter();
-    let mut of_key = arrived.filter(|one| one.db == place.db && *one.key == *place.key.bytes);
-    of_key.next().map(|one| &one.outcome)
+    session.reads.arrived.get(place)
+}
+
+/// A request ran: what it and those before it have waited for does not answer those behind one that
+/// is no such read, and may have changed the key.
+#[inline]
+pub(super) fn ran(session: &mut Session, command: Option<&Command>) {
+    if !session.reads.arrived.is_empty() && !command.is_some_and(is_waiting_read) {
+        session.reads.arrived.clear();
+    }
+}
+
+/// Whether a command's reads may wait.
+fn is_waiting_read(command: &Command) -> bool {
+    matches!(command.name, "get" | "mget")
 }
 
 fn asker(session: &mut Session, may_wait: bool) -> Asker<'_> {
@@ -211,9 +237,7 @@ pub(super) fn look_ahead<'r>(
     let Some(table) = session.reads.table.clone() else {
         return;
     };
-    let is_read = |request: &Request<'_>| {
-        lookup::resolve(request).is_ok_and(|command| matches!(command.name, "get" | "mget"))
-    };
+    let is_read = |request: &Request<'_>| lookup::resolve(request).is_ok_and(is_waiting_read);
     let is_queued = session.transaction.is_some();
     for request in behind.take_while(|request| !is_queued && is_read(request)) {
         for bytes in request.iter_from(1) {
@@ -232,9 +256,7 @@ pub(super) fn look_ahead<'r>(
             if is_known {
                 continue;
             }
-            let mut asker = asker(session, true);
-            let policy = &instance.policy;
-            let wait = policy.ahead(&table, &mut view, place, &mut asker);
+            let wait = instance.policy.ahead(&table, &mut view, place);
             session.reads.waits.extend(wait);
         }
     }

@@ -110,8 +110,11 @@ impl Runner<'_> {
                 break;
             };
             timing.begin(metrics, slot, &request);
+            let replies = self.session.replies;
             self.one(metrics, slot, &request, now_ms, passed);
             if !self.session.reads.waits.is_empty() {
+                // A reply that is to be skipped is that of the run that has one.
+                self.session.replies = replies;
                 let behind = (first + ran + 1..decoder.len()).map(|at| decoder.at(at, buffer));
                 reads::look_ahead(self.instance, self.session, behind, now_ms);
                 ended = Ended::Waits;
@@ -119,6 +122,7 @@ impl Runner<'_> {
             }
             let reply_len = self.reply.len().saturating_sub(reply_len);
             timing.end(self, metrics, slot, &request, reply_len);
+            reads::ran(self.session, slot.command.ok());
             ran += 1;
             if self.session.closing {
                 ended = Ended::Closing;

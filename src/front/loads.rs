@@ -89,7 +89,7 @@ impl Ruled {
                 let pool = Rc::clone(pool);
                 let protocol = self.protocol;
                 tokio::task::spawn_local(async move {
-                    let arrived = wait.end(&policy, 0, &mut Leases::default()).await;
+                    let arrived = wait.end(&mut Leases::default()).await;
                     let reply = match arrived.outcome {
                         Outcome::Value(value) => bulk(&value),
                         Outcome::Absent => null(protocol).to_vec(),

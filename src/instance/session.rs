@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
-use crate::policy::{Arrived, Leases, Passage, Refused, Table, Through, Wait};
+use crate::policy::{Arrivals, Leases, Passage, Refused, Table, Through, Wait};
 use crate::resp::decode::OwnedRequest;
 use crate::store::watch::Dirty;
 
@@ -61,7 +61,7 @@ pub struct Reads {
     /// What the present request waits for, and what can be begun for those behind it.
     pub waits: Vec<Wait>,
     /// What requests of the present batch have waited for.
-    pub arrived: Vec<Arrived>,
+    pub arrived: Arrivals,
     /// What origins have to take before the present request may run, and what they said.
     pub through: Passed,
     /// Whether EXEC runs its commands: nothing waits then, and nothing is begun.

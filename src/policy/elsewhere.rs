@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::flight::Flight;
 use super::memory::Recalled;
+use super::reads::{TOO_MANY, WORKS_MAX};
 use super::works::Work;
-use super::{Active, Journey, Policy, Wait};
+use super::{Active, Policy, Wait};
 use crate::clock;
 
 /// What a read that found nothing elsewhere comes to.
@@ -71,9 +72,12 @@ impl Brought {
 
 impl Drop for Brought {
     fn drop(&mut self) {
-        self.policy.shared.works.with(self.db, &self.key, |work| {
+        let works = &self.policy.shared.works;
+        works.with(self.db, &self.key, |work| {
             if matches!(work, Some(Work::Load(flight)) if Arc::ptr_eq(flight, &self.flight)) {
-                *work = Some(Work::Kept(clock::now()));
+                // What is only remembered leaves room for loads.
+                let has_room = works.len() < WORKS_MAX / 2;
+                *work = has_room.then(|| Work::Kept(clock::now()));
             }
         });
     }
@@ -100,7 +104,8 @@ impl Policy {
             None => {}
         }
         let deadline = clock::now() + active.rule.spec.timeout;
-        self.shared.works.with(db, key, |work| {
+        let works = &self.shared.works;
+        works.with(db, key, |work| {
             let (flight, keep) = match work {
                 Some(Work::Kept(at)) if began <= *at => return Elsewhere::Again,
                 Some(Work::Load(flight)) => {
@@ -108,11 +113,14 @@ impl Policy {
                     (Arc::clone(flight), None)
                 }
                 Some(Work::Lease(_) | Work::Kept(_)) | None => {
-                    counts.loads.add();
-                    let flight = Arc::new(Flight::new());
                     let (keeper, keep) = oneshot::channel();
-                    let journey = Journey::for_elsewhere(self, active, &flight, (db, key), keeper);
-                    self.embark(journey);
+                    let has_room = works.len() < WORKS_MAX;
+                    let flight =
+                        has_room.then(|| self.depart((db, key), active, Some(keeper), None));
+                    let Some(flight) = flight.flatten() else {
+                        return Elsewhere::Failed(Arc::from(TOO_MANY));
+                    };
+                    counts.loads.add();
                     *work = Some(Work::Load(Arc::clone(&flight)));
                     (flight, Some(keep))
                 }

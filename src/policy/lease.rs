@@ -33,6 +33,8 @@ pub struct Lease {
     /// How long one lasts, and how long the key is open when it ended without a value.
     terms: Terms,
     waiting: VecDeque<Waiter>,
+    /// With so many of them, those who have gone are forgotten.
+    clean_at: usize,
 }
 
 /// The times of a rule.
@@ -112,6 +114,7 @@ impl Lease {
             state: State::Held { by, since, kind },
             terms,
             waiting: VecDeque::new(),
+            clean_at: CLEAN_AT_MIN,
         }
     }
 
@@ -133,10 +136,20 @@ impl Lease {
         }
     }
 
+    /// Whether somebody who misses the key now may get the lease.
+    #[must_use]
+    pub fn is_free(&self, now: Instant) -> bool {
+        now >= self.until()
+    }
+
     /// Lets somebody wait; until when the present holder has.
     pub fn wait(&mut self, client: ClientId) -> (oneshot::Receiver<Told>, Instant) {
         let (told, receiver) = oneshot::channel();
-        self.waiting.retain(|waiter| !waiter.told.is_closed());
+        // Not each time: a herd would look at all that came before, for each that comes.
+        if self.waiting.len() >= self.clean_at {
+            self.forget_gone();
+            self.clean_at = CLEAN_AT_MIN.max(self.waiting.len() * 2);
+        }
         self.waiting.push_back(Waiter { client, told });
         (receiver, self.until())
     }
@@ -149,6 +162,8 @@ impl Lease {
                 self.give(client, now, Kind::First);
                 Late::Inherited
             }
+            // It waited for it twice, and got it the other time.
+            State::Held { by, .. } if by == client => Late::Open,
             State::Held { since, .. } if now < since + self.terms.lease => Late::Held(self.until()),
             State::Held { .. } => self.lapse(client, now),
         }
@@ -244,8 +259,12 @@ impl Lease {
     }
 
     fn has_waiting(&mut self) -> bool {
-        self.waiting.retain(|waiter| !waiter.told.is_closed());
+        self.forget_gone();
         !self.waiting.is_empty()
+    }
+
+    fn forget_gone(&mut self) {
+        self.waiting.retain(|waiter| !waiter.told.is_closed());
     }
 
     /// Until when the holder has.
@@ -256,3 +275,9 @@ impl Lease {
         }
     }
 }
+
+/// Fewer than so many who have gone are not worth a look.
+const CLEAN_AT_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests;

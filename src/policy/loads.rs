@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::counts::Count;
 use super::elsewhere::Brought;
 use super::flight::{Flight, Outcome};
+use super::reads::WORKS_MAX;
 use super::works::Work;
 use super::{Active, Policy, millis};
 use crate::clock;
@@ -27,7 +28,7 @@ pub(super) enum Refresh {
 
 /// A load on its way, and where what it brings belongs. Lands in any case: a panic, a runtime that
 /// is shut down and a task that is dropped are failures.
-pub(super) struct Journey {
+struct Journey {
     policy: Arc<Policy>,
     active: Arc<Active>,
     flight: Arc<Flight>,
@@ -41,6 +42,7 @@ pub(super) struct Journey {
 
 impl Policy {
     /// The load of a key that is under way, or one that begins now; and whether it was under way.
+    /// None, if too many are.
     ///
     /// The shard of the key is locked, and no lease of it is out.
     pub(super) fn load(
@@ -48,17 +50,20 @@ impl Policy {
         view: &mut View<'_>,
         place: Place<'_>,
         active: &Arc<Active>,
-    ) -> (Arc<Flight>, bool) {
+    ) -> Option<(Arc<Flight>, bool)> {
         let db = view.locked().physical(place.db);
         let works = &self.shared.works;
         works.with(db, place.key.bytes, |work| {
             if let Some(Work::Load(flight)) = work {
-                return (Arc::clone(flight), true);
+                return Some((Arc::clone(flight), true));
             }
-            let flight = self.depart(place, active, None);
+            if works.len() >= WORKS_MAX {
+                return None;
+            }
+            let flight = self.depart((place.db, place.key.bytes), active, None, None)?;
             active.counts.loads.add();
             *work = Some(Work::Load(Arc::clone(&flight)));
-            (flight, false)
+            Some((flight, false))
         })
     }
 
@@ -81,69 +86,47 @@ impl Policy {
                 active.counts.refreshes_put_off.add();
                 return false;
             };
+            let from = (place.db, place.key.bytes);
+            let Some(flight) = self.depart(from, active, None, Some(permit)) else {
+                return false;
+            };
             match why {
                 Refresh::Early => active.counts.early_refreshes.add(),
                 Refresh::Stale => active.counts.stale_refreshes.add(),
             }
-            *work = Some(Work::Load(self.depart(place, active, Some(permit))));
+            *work = Some(Work::Load(flight));
             true
         })
     }
 
-    fn depart(
+    /// A load that begins now. Its value goes to the keeper, or else into our own store.
+    pub(super) fn depart(
         self: &Arc<Self>,
-        place: Place<'_>,
+        (db, key): (u16, &[u8]),
         active: &Arc<Active>,
+        keeper: Option<oneshot::Sender<Brought>>,
         refresh: Option<OwnedSemaphorePermit>,
-    ) -> Arc<Flight> {
+    ) -> Option<Arc<Flight>> {
+        // There is a runtime once there is an origin, and it ends with the last who could begin
+        // a load on it: so none is dropped here, under the lock of its key.
+        let runtime = self.runtime.get()?;
         let flight = Arc::new(Flight::new());
         let journey = Journey {
             policy: Arc::clone(self),
             active: Arc::clone(active),
             flight: Arc::clone(&flight),
-            db: place.db,
-            key: place.key.bytes.into(),
+            db,
+            key: key.into(),
             has_landed: false,
-            keeper: None,
+            keeper,
             _refresh: refresh,
         };
-        self.embark(journey);
-        flight
-    }
-
-    pub(super) fn embark(&self, mut journey: Journey) {
-        // There is a runtime once there is an origin.
-        if let Some(runtime) = self.runtime.get() {
-            runtime.spawn(journey.run());
-        } else {
-            journey.has_landed = true;
-            let why = journey.told("there is no thread for loads");
-            journey.flight.land(Outcome::Failed(why));
-        }
+        runtime.spawn(journey.run());
+        Some(flight)
     }
 }
 
 impl Journey {
-    /// A load of a value that somebody else keeps.
-    pub(super) fn for_elsewhere(
-        policy: &Arc<Policy>,
-        active: &Arc<Active>,
-        flight: &Arc<Flight>,
-        (db, key): (u16, &[u8]),
-        keeper: oneshot::Sender<Brought>,
-    ) -> Self {
-        Self {
-            policy: Arc::clone(policy),
-            active: Arc::clone(active),
-            flight: Arc::clone(flight),
-            db,
-            key: key.into(),
-            has_landed: false,
-            keeper: Some(keeper),
-            _refresh: None,
-        }
-    }
-
     async fn run(mut self) {
         let Some(origin) = self.active.rule.origin.clone() else {
             return;
@@ -281,7 +264,7 @@ impl Journey {
             });
         };
         let shorter = 1.0 - spec.jitter * rand::random::<f64>();
-        let ttl_ms = millis(ttl.mul_f64(shorter));
+        let ttl_ms = millis(ttl.min(TTL_MAX).mul_f64(shorter));
         if ttl_ms == 0 {
             return None;
         }
@@ -305,5 +288,7 @@ impl Drop for Journey {
     }
 }
 
+/// What an origin says may be more than a clock can count to: 100 years.
+const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// A load may take so much longer than those who wait for it have.
 const BACKGROUND_FACTOR: u32 = 4;

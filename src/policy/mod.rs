@@ -42,11 +42,10 @@ use crate::store::{Change, Loaded, Observer, Store};
 use counts::Counts;
 pub use elsewhere::{Brought, Elsewhere};
 use lease::Terms;
-use loads::Journey;
 use memory::Memory;
 pub use reads::{Asker, Hit, Leases, Miss};
 use rules::{Rule, RuleSet};
-pub use wait::{Arrived, Outcome, Wait};
+pub use wait::{Arrivals, Arrived, Outcome, Wait};
 use works::Works;
 pub use writes::{Passage, Passing, Refused, Through};
 

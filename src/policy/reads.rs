@@ -115,7 +115,7 @@ impl Policy {
     ) -> Miss {
         match table.find(place.key.bytes) {
             Some(active) if active.rule.origin.is_some() => {
-                self.miss_of_origin(view, place, active, asker)
+                self.miss_of_origin(view, place, active)
             }
             Some(active) if active.has_lease() => self.miss_of_lease(view, place, active, asker),
             Some(_) | None => Miss::Nil,
@@ -127,7 +127,6 @@ impl Policy {
         view: &mut View<'_>,
         place: Place<'_>,
         active: &Arc<Active>,
-        asker: &Asker<'_>,
     ) -> Miss {
         let (counts, spec) = (&active.counts, &active.rule.spec);
         let db = view.locked().physical(place.db);
@@ -154,10 +153,13 @@ impl Policy {
             }
             (None, Some(Window::IfError) | None) => {}
         }
-        if !asker.may_wait {
-            return Miss::Nil;
-        }
-        let (flight, is_joined) = self.load(view, place, active);
+        let Some((flight, is_joined)) = self.load(view, place, active) else {
+            if window.is_some() {
+                counts.stale_if_error.add();
+                return Miss::Stale;
+            }
+            return Miss::Failed(Arc::from(TOO_MANY));
+        };
         if is_joined {
             counts.coalesced.add();
         }
@@ -188,7 +190,7 @@ impl Policy {
     }
 
     fn miss_of_lease(
-        &self,
+        self: &Arc<Self>,
         view: &mut View<'_>,
         place: Place<'_>,
         active: &Arc<Active>,
@@ -196,18 +198,17 @@ impl Policy {
     ) -> Miss {
         let now = clock::now();
         let db = view.locked().physical(place.db);
-        let is_holder = self.is_holder(asker, now);
         let counts = &active.counts;
         let asked = self.shared.works.with(db, place.key.bytes, |work| {
             if let Some(Work::Lease(lease)) = work {
                 return match lease.ask(asker.client, now) {
-                    Asked::Held if is_holder || !asker.may_wait => Answer::CannotWait,
-                    Asked::Held => Answer::Wait(lease.wait(asker.client)),
+                    Asked::Held if active.window(view, place).is_some() => Answer::Stale,
+                    Asked::Held => Answer::Held,
                     Asked::Nil => Answer::Nil,
                     Asked::Leased => Answer::Leased,
                 };
             }
-            if work.is_some() || self.shared.works.len() >= WORKS_MAX || asker.leases.is_full() {
+            if work.is_some() || self.shared.works.len() >= WORKS_MAX || asker.leases.is_full(now) {
                 return Answer::Nil;
             }
             *work = Some(Work::Lease(Lease::new(asker.client, now, active.terms())));
@@ -222,19 +223,39 @@ impl Policy {
                     .add(db, place.key.bytes, now + active.rule.spec.lease);
                 Miss::Nil
             }
-            Answer::Wait(_) | Answer::CannotWait if active.window(view, place).is_some() => {
+            Answer::Stale => {
                 counts.stale_while_revalidate.add();
                 Miss::Stale
             }
-            Answer::CannotWait => {
-                counts.lease_nils.add();
-                Miss::Nil
-            }
-            Answer::Wait((told, until)) => {
-                counts.lease_waits.add();
-                Miss::Wait(Wait::for_lease((place, db), active, told, until))
-            }
+            Answer::Held => self.wait_for_lease((place, db), active, asker),
         }
+    }
+
+    /// Another client has the lease of a key whose shard is locked.
+    fn wait_for_lease(
+        self: &Arc<Self>,
+        (place, db): (Place<'_>, u16),
+        active: &Arc<Active>,
+        asker: &mut Asker<'_>,
+    ) -> Miss {
+        let client = asker.client;
+        let may_wait = asker.may_wait && !self.is_holder(asker);
+        let works = &self.shared.works;
+        let waiting = works.with(db, place.key.bytes, |work| match work {
+            Some(Work::Lease(lease)) if may_wait => Some(lease.wait(client)),
+            Some(_) | None => None,
+        });
+        let Some(waiting) = waiting else {
+            active.counts.lease_nils.add();
+            return Miss::Nil;
+        };
+        active.counts.lease_waits.add();
+        Miss::Wait(Wait::for_lease(
+            (place, db),
+            (self, active),
+            client,
+            waiting,
+        ))
     }
 
     /// Gives one reader of a value that is still fresh the lease of the next one.
@@ -254,7 +275,7 @@ impl Policy {
                 Some(Work::Load(_) | Work::Kept(_)) => false,
                 None => works.len() < WORKS_MAX,
             };
-            if !is_over || asker.leases.is_full() {
+            if !is_over || asker.leases.is_full(now) {
                 return false;
             }
             *work = Some(Work::Lease(Lease::early(asker.client, now, active.terms())));
@@ -270,15 +291,21 @@ impl Policy {
     }
 
     /// Whether a client holds a lease: then others may wait for it, and it must not wait.
-    fn is_holder(&self, asker: &mut Asker<'_>, now: Instant) -> bool {
-        let client = asker.client;
-        asker.leases.held.retain(|held| {
-            now < held.until
-                && self.shared.works.with(held.db, &held.key, |work| {
-                    matches!(work, Some(Work::Lease(lease)) if lease.holder() == Some(client))
-                })
-        });
-        !asker.leases.held.is_empty()
+    ///
+    /// Those that have ended are forgotten until one is found that has not.
+    fn is_holder(&self, asker: &mut Asker<'_>) -> bool {
+        let (now, works) = (clock::now(), &self.shared.works);
+        while let Some(held) = asker.leases.held.last() {
+            let is_held = |work: &mut Option<Work>| match work {
+                Some(Work::Lease(lease)) => lease.holder() == Some(asker.client),
+                Some(Work::Load(_) | Work::Kept(_)) | None => false,
+            };
+            if now < held.until && works.with(held.db, &held.key, is_held) {
+                return true;
+            }
+            asker.leases.held.pop();
+        }
+        false
     }
 
     /// How long a client took to make the value that it is about to store, if it has the lease of
@@ -313,26 +340,34 @@ impl Policy {
     /// The shard of the key is locked.
     pub fn has_free_lease(&self, table: &Table, view: &mut View<'_>, place: Place<'_>) -> bool {
         let db = view.locked().physical(place.db);
-        table
-            .find(place.key.bytes)
-            .is_some_and(|active| active.has_lease())
-            && self
-                .shared
-                .works
-                .with(db, place.key.bytes, |work| work.is_none())
+        let is_free = |work: &mut Option<Work>| match work {
+            None => true,
+            Some(Work::Lease(lease)) => lease.is_free(clock::now()),
+            Some(Work::Load(_) | Work::Kept(_)) => false,
+        };
+        let active = table.find(place.key.bytes);
+        active.is_some_and(|active| active.has_lease())
+            && self.shared.works.with(db, place.key.bytes, is_free)
     }
 
-    /// As [`Self::miss`], for a read whose turn has not come: only its load begins now.
+    /// As [`Self::miss`], for a read whose turn has not come: only its load begins now, if that is
+    /// what it will need.
     pub fn ahead(
         self: &Arc<Self>,
         table: &Table,
         view: &mut View<'_>,
         place: Place<'_>,
-        asker: &mut Asker<'_>,
     ) -> Option<Wait> {
         let active = table.find(place.key.bytes)?;
         active.rule.origin.as_ref()?;
-        match self.miss_of_origin(view, place, active, asker) {
+        let db = view.locked().physical(place.db);
+        if active.memory.recall(db, place.key.bytes).is_some()
+            || active.window(view, place) == Some(Window::WhileRevalidate)
+        {
+            // It is answered without a load, and counted then.
+            return None;
+        }
+        match self.miss_of_origin(view, place, active) {
             Miss::Wait(wait) => Some(wait),
             Miss::Nil | Miss::Stale | Miss::Failed(_) => None,
         }
@@ -340,19 +375,23 @@ impl Policy {
 
     /// A client leaves: others inherit its leases.
     pub fn leave(&self, client: ClientId, leases: &mut Leases) {
-        let now = clock::now();
         for Held { db, key, .. } in leases.held.drain(..) {
-            let key = self.store.key(&key);
-            let _locked = self.store.lock(key.hash);
-            self.shared.works.with(db, key.bytes, |work| {
-                if let Some(Work::Lease(lease)) = work
-                    && lease.holder() == Some(client)
-                    && !lease.hand_over(now)
-                {
-                    *work = None;
-                }
-            });
+            self.pass_on(db, &key, client);
         }
+    }
+
+    /// Lets another client inherit the lease of a key, if this one has it.
+    pub(super) fn pass_on(&self, db: u16, key: &[u8], client: ClientId) {
+        let key = self.store.key(key);
+        let _locked = self.store.lock(key.hash);
+        self.shared.works.with(db, key.bytes, |work| {
+            if let Some(Work::Lease(lease)) = work
+                && lease.holder() == Some(client)
+                && !lease.hand_over(clock::now())
+            {
+                *work = None;
+            }
+        });
     }
 }
 
@@ -360,8 +399,8 @@ impl Policy {
 enum Answer {
     Nil,
     Leased,
-    CannotWait,
-    Wait((tokio::sync::oneshot::Receiver<super::lease::Told>, Instant)),
+    Stale,
+    Held,
 }
 
 impl Active {
@@ -391,7 +430,10 @@ impl Leases {
         self.held.is_empty()
     }
 
-    fn is_full(&self) -> bool {
+    fn is_full(&mut self, now: Instant) -> bool {
+        if self.held.len() >= LEASES_MAX {
+            self.held.retain(|held| now < held.until);
+        }
         self.held.len() >= LEASES_MAX
     }
 
@@ -415,4 +457,6 @@ impl Leases {
 /// Leases that one client may hold; beyond that it gets nil as without a rule.
 const LEASES_MAX: usize = 128;
 /// Keys that may be worked on at a time; beyond that no more leases are given.
-const WORKS_MAX: usize = 65_536;
+pub(super) const WORKS_MAX: usize = 65_536;
+/// What a reader is told whose load would be one too many.
+pub(super) const TOO_MANY: &str = "ORIGIN too many keys are being loaded";

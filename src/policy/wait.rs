@@ -1,5 +1,6 @@
 //! Reads that wait: for a load, or for the client that has the lease of a key.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,9 +30,7 @@ enum Until {
         deadline: Instant,
     },
     Lease {
-        /// The database, as its tables are numbered.
-        physical: u16,
-        told: oneshot::Receiver<Told>,
+        waiting: Waiting,
         /// When the holder is late.
         late_at: Instant,
         deadline: Instant,
@@ -60,6 +59,39 @@ pub struct Arrived {
     pub outcome: Outcome,
 }
 
+/// What reads of one client have waited for and not yet been answered with.
+#[derive(Debug, Default)]
+pub struct Arrivals(HashMap<Box<[u8]>, (u16, Outcome)>);
+
+impl Arrivals {
+    /// Adds one.
+    pub fn push(&mut self, arrived: Arrived) {
+        self.0.insert(arrived.key, (arrived.db, arrived.outcome));
+    }
+
+    /// What came of the wait for a key, if there was one.
+    #[must_use]
+    pub fn get(&self, place: Place<'_>) -> Option<&Outcome> {
+        let (db, outcome) = self.0.get(place.key.bytes)?;
+        (*db == place.db).then_some(outcome)
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets all.
+    #[inline]
+    pub fn clear(&mut self) {
+        if !self.0.is_empty() {
+            self.0 = HashMap::default();
+        }
+    }
+}
+
 impl std::fmt::Debug for Wait {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -86,13 +118,20 @@ impl Wait {
 
     pub(super) fn for_lease(
         (place, physical): (Place<'_>, u16),
-        active: &Arc<Active>,
-        told: oneshot::Receiver<Told>,
-        late_at: Instant,
+        (policy, active): (&Arc<Policy>, &Arc<Active>),
+        client: ClientId,
+        (told, late_at): (oneshot::Receiver<Told>, Instant),
     ) -> Self {
-        let until = Until::Lease {
-            physical,
+        let waiting = Waiting {
+            policy: Arc::clone(policy),
+            db: physical,
+            key: place.key.bytes.into(),
+            client,
             told,
+            is_over: false,
+        };
+        let until = Until::Lease {
+            waiting,
             late_at,
             deadline: clock::now() + active.rule.spec.lease,
         };
@@ -115,29 +154,18 @@ impl Wait {
     }
 
     /// Waits. What the client inherits is added to its leases.
-    pub async fn end(self, policy: &Policy, client: ClientId, leases: &mut Leases) -> Arrived {
+    pub async fn end(self, leases: &mut Leases) -> Arrived {
         let outcome = match self.until {
             Until::Load { landed, deadline } => load(landed, deadline, &self.active).await,
             Until::Lease {
-                physical,
-                told,
+                mut waiting,
                 late_at,
                 deadline,
             } => {
-                let mut waiting = Waiting {
-                    policy,
-                    place: (physical, &self.key),
-                    client,
-                    told,
-                    is_over: false,
-                };
                 if waiting.wait(late_at, deadline).await {
                     self.active.counts.leases_inherited.add();
-                    leases.add(
-                        physical,
-                        &self.key,
-                        clock::now() + self.active.rule.spec.lease,
-                    );
+                    let until = clock::now() + self.active.rule.spec.lease;
+                    leases.add(waiting.db, &self.key, until);
                 }
                 Outcome::Absent
             }
@@ -171,18 +199,19 @@ async fn load(
     }
 }
 
-/// One who waits for the holder of a lease.
-struct Waiting<'a> {
-    policy: &'a Policy,
-    /// The database, as its tables are numbered, and the key.
-    place: (u16, &'a [u8]),
+/// One who waits for the holder of a lease, from the moment on that the lease knows of it.
+struct Waiting {
+    policy: Arc<Policy>,
+    /// The database, as its tables are numbered.
+    db: u16,
+    key: Box<[u8]>,
     client: ClientId,
     told: oneshot::Receiver<Told>,
     /// Whether what it was told has been heeded.
     is_over: bool,
 }
 
-impl Waiting<'_> {
+impl Waiting {
     /// Waits until there is a value, or nobody is to be waited for. Whether the lease is ours.
     async fn wait(&mut self, mut late_at: Instant, deadline: Instant) -> bool {
         loop {
@@ -203,7 +232,7 @@ impl Waiting<'_> {
 
     /// The holder is late, or we have waited for long enough.
     fn look(&mut self, deadline: Instant) -> Late {
-        let key = self.policy.store.key(self.place.1);
+        let key = self.policy.store.key(&self.key);
         let _locked = self.policy.store.lock(key.hash);
         // Somebody may have handed over to us meanwhile.
         match self.told.try_recv() {
@@ -211,13 +240,13 @@ impl Waiting<'_> {
             Ok(Told::Look) => return Late::Open,
             Err(_) => {}
         }
-        let (db, key) = self.place;
         let now = clock::now();
-        let late = self.policy.shared.works.with(db, key, |work| match work {
+        let works = &self.policy.shared.works;
+        let late = works.with(self.db, &self.key, |work| match work {
             Some(Work::Lease(lease)) => lease.late(self.client, now),
             Some(Work::Load(_) | Work::Kept(_)) | None => Late::Open,
         });
-        if matches!(late, Late::Held(_)) && now >= deadline {
+        if !matches!(late, Late::Held(_)) || now >= deadline {
             // From here on, nobody hands over to us.
             self.told.close();
             self.is_over = true;
@@ -226,27 +255,18 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     /// A client that goes while it waits passes on what it was given and never heard of.
+    ///
+    /// The lock of the key's shard may be held where nothing can have been given to it yet.
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
-        let key = self.policy.store.key(self.place.1);
-        let _locked = self.policy.store.lock(key.hash);
-        let is_ours = self.told.try_recv() == Ok(Told::Inherited);
+        // From here on, nobody hands over to us.
         self.told.close();
-        if !is_ours {
-            return;
+        if self.told.try_recv() == Ok(Told::Inherited) {
+            self.policy.pass_on(self.db, &self.key, self.client);
         }
-        let (db, key) = self.place;
-        self.policy.shared.works.with(db, key, |work| {
-            if let Some(Work::Lease(lease)) = work
-                && lease.holder() == Some(self.client)
-                && !lease.hand_over(clock::now())
-            {
-                *work = None;
-            }
-        });
     }
 }

@@ -62,8 +62,9 @@ impl Works {
         with: impl FnOnce(&mut Option<Work>) -> R,
     ) -> R {
         let mut stripe = self.stripe(key).lock();
-        let mut present = stripe.get_mut(&db).and_then(|keys| keys.remove(key));
-        let was_there = present.is_some();
+        let removed = stripe.get_mut(&db).and_then(|keys| keys.remove_entry(key));
+        let was_there = removed.is_some();
+        let (kept, mut present) = removed.unzip();
         let result = with(&mut present);
         match (was_there, present.is_some()) {
             (false, true) => {
@@ -74,7 +75,8 @@ impl Works {
             (true, true) | (false, false) => 0,
         };
         if let Some(present) = present {
-            stripe.entry(db).or_default().insert(key.into(), present);
+            let key = kept.unwrap_or_else(|| key.into());
+            stripe.entry(db).or_default().insert(key, present);
         }
         result
     }

@@ -193,9 +193,8 @@ impl Connection {
 
     async fn wait_for_each(&mut self, leases: &mut Leases) -> Result<(), Over> {
         let policy = Arc::clone(&self.instance.policy);
-        let id = self.session.client.id;
         for wait in std::mem::take(&mut self.session.reads.waits) {
-            let arrived = self.read_until(wait.end(&policy, id, leases)).await?;
+            let arrived = self.read_until(wait.end(leases)).await?;
             self.session.reads.arrived.push(arrived);
         }
         if let Passed::Asked(writes) = std::mem::take(&mut self.session.reads.through) {
