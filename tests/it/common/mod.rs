@@ -173,7 +173,7 @@ impl<S: Read + Write + Patience> Client<S> {
         let mut got = vec![0; wanted.len()];
         let mut len = 0;
         while len < got.len() && got[..len] == wanted[..len] {
-            match self.stream.read(&mut got[len..]) {
+            match read(&mut self.stream, &mut got[len..]) {
                 Ok(0) => break,
                 Ok(count) => len += count,
                 Err(error) => panic!("{error}: {}, not {}", shown(&got[..len]), shown(wanted)),
@@ -194,7 +194,7 @@ impl<S: Read + Write + Patience> Client<S> {
     #[track_caller]
     pub(crate) fn expect_closed(&mut self) {
         let mut rest = [0; 256];
-        match self.stream.read(&mut rest) {
+        match read(&mut self.stream, &mut rest) {
             Ok(0) => {}
             Ok(count) => panic!("not closed: {}", shown(&rest[..count])),
             Err(error) => assert!(is_cut(&error), "not closed: {error}"),
@@ -206,7 +206,7 @@ impl<S: Read + Write + Patience> Client<S> {
     pub(crate) fn expect_silence(&mut self) {
         self.stream.set_patience(SILENCE);
         let mut rest = [0; 256];
-        match self.stream.read(&mut rest) {
+        match read(&mut self.stream, &mut rest) {
             Ok(count) => panic!("not silent: {}", shown(&rest[..count])),
             Err(error) => assert!(is_timeout(&error), "not silent: {error}"),
         }
@@ -244,12 +244,22 @@ impl<S: Read + Write + Patience> Client<S> {
         let mut bytes = vec![0; 1 << 16];
         let mut total = 0;
         loop {
-            match self.stream.read(&mut bytes) {
+            match read(&mut self.stream, &mut bytes) {
                 Ok(0) => return total,
                 Ok(count) => total += count,
                 Err(error) if is_cut(&error) => return total,
                 Err(error) => panic!("after {total} bytes: {error}"),
             }
+        }
+    }
+}
+
+/// One read. Where an origin's program ends, its signal may interrupt any thread.
+fn read(stream: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
