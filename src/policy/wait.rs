@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -155,6 +157,44 @@ impl Wait {
 
     /// Waits. What the client inherits is added to its leases.
     pub async fn end(self, leases: &mut Leases) -> Arrived {
+        let (arrived, inherited) = self.arrive().await;
+        if let Some((db, until)) = inherited {
+            leases.add(db, &arrived.key, until);
+        }
+        arrived
+    }
+
+    /// Waits for all of them. Who inherits a lease has a value to make, for which others wait now:
+    /// it waits for no other client any more.
+    pub async fn end_all(waits: Vec<Self>, leases: &mut Leases) -> Vec<Arrived> {
+        let (of_leases, of_loads) = waits
+            .into_iter()
+            .partition::<Vec<_>, _>(|wait| matches!(wait.until, Until::Lease { .. }));
+        let absent = |wait: &Self| Arrived {
+            db: wait.db,
+            key: wait.key.clone(),
+            outcome: Outcome::Absent,
+        };
+        // That comes of a lease in any case: there is a value to be found, or there is none.
+        let mut arrived: Vec<Arrived> = of_leases.iter().map(absent).collect();
+        let mut ends: FuturesUnordered<_> = of_leases.into_iter().map(Self::arrive).collect();
+        while let Some((heir, inherited)) = ends.next().await {
+            if let Some((db, until)) = inherited {
+                leases.add(db, &heir.key, until);
+                break;
+            }
+        }
+        drop(ends);
+        for wait in of_loads {
+            arrived.push(wait.end(leases).await);
+        }
+        arrived
+    }
+
+    /// Waits. With it, where a lease was inherited: its database, as the tables are numbered, and
+    /// when it ends.
+    async fn arrive(self) -> (Arrived, Option<(u16, Instant)>) {
+        let mut inherited = None;
         let outcome = match self.until {
             Until::Load { landed, deadline } => load(landed, deadline, &self.active).await,
             Until::Lease {
@@ -164,17 +204,17 @@ impl Wait {
             } => {
                 if waiting.wait(late_at, deadline).await {
                     self.active.counts.leases_inherited.add();
-                    let until = clock::now() + self.active.rule.spec.lease;
-                    leases.add(waiting.db, &self.key, until);
+                    inherited = Some((waiting.db, clock::now() + self.active.rule.spec.lease));
                 }
                 Outcome::Absent
             }
         };
-        Arrived {
+        let arrived = Arrived {
             db: self.db,
             key: self.key,
             outcome,
-        }
+        };
+        (arrived, inherited)
     }
 }
 

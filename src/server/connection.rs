@@ -22,7 +22,7 @@ use crate::instance::Instance;
 use crate::instance::clients::{Client, Told};
 use crate::instance::session::{Passed, Replies, Session};
 use crate::instance::soft_limit::{Overdue, SoftLimit};
-use crate::policy::Leases;
+use crate::policy::{Leases, Wait};
 use crate::resp::{Decoder, Limits, Protocol, Reply};
 
 /// A connection ends; the reason is known to who ended it.
@@ -193,9 +193,12 @@ impl Connection {
 
     async fn wait_for_each(&mut self, leases: &mut Leases) -> Result<(), Over> {
         let policy = Arc::clone(&self.instance.policy);
-        for wait in std::mem::take(&mut self.session.reads.waits) {
-            let arrived = self.read_until(wait.end(leases)).await?;
-            self.session.reads.arrived.push(arrived);
+        let waits = std::mem::take(&mut self.session.reads.waits);
+        if !waits.is_empty() {
+            let arrived = self.read_until(Wait::end_all(waits, leases)).await?;
+            for one in arrived {
+                self.session.reads.arrived.push(one);
+            }
         }
         if let Passed::Asked(writes) = std::mem::take(&mut self.session.reads.through) {
             let answered = self.read_until(policy.write_through(writes).end()).await?;
