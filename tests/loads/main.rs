@@ -10,6 +10,7 @@
 //! happened is read from the rule's counts.
 
 mod bench;
+mod churn;
 #[path = "../it/common/mod.rs"]
 #[expect(dead_code, reason = "what other tests need of it")]
 mod common;

@@ -1,5 +1,9 @@
 //! What is left of a value that expired.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::bench::Bench;
 use crate::common::{Client, until};
 
@@ -179,4 +183,38 @@ fn an_origin_that_has_no_value_any_more_ends_what_is_left_of_it() {
     client.ask("DEL o:1\r\n", ":0\r\n");
     client.ask("GET o:1\r\n", "-ORIGIN o: ");
     client.line();
+}
+
+#[test]
+fn an_origin_that_is_down_for_five_seconds_costs_no_error_and_is_asked_ten_times_at_most() {
+    let bench = Bench::with(
+        "ttl = \"50ms\"\nbeta = 0\nstale-if-error = \"1h\"",
+        "lease = \"60s\"",
+    );
+    bench.has("1", "old");
+    let mut clients: Vec<Client> = (0..8).map(|_| bench.connect()).collect();
+    clients[0].ask("GET o:1\r\n", "$3\r\nold\r\n");
+    until("it has expired", || {
+        clients[0].send("EXISTS o:1\r\n");
+        clients[0].line() == ":0"
+    });
+    bench.fails("1");
+    let asked = bench.asked();
+    let since = Instant::now();
+    let mut served = 0;
+    while since.elapsed() < Duration::from_millis(4950) {
+        for client in &mut clients {
+            client.send("GET o:1\r\n");
+        }
+        for client in &mut clients {
+            client.expect("$3\r\nold\r\n");
+            served += 1;
+        }
+    }
+    let attempts = bench.asked() - asked;
+    assert!((2..=10).contains(&attempts), "{attempts}");
+    assert_eq!(
+        bench.of_origin(|counts| counts.stale_if_error.get()),
+        served
+    );
 }
