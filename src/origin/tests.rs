@@ -1,5 +1,6 @@
 //! What holds for all kinds of origins, with one that does what a test says.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
@@ -9,20 +10,31 @@ use crate::config::rules::{BreakerSpec, CommandSpec};
 type Answer = Box<dyn Fn() -> Step + Send + Sync>;
 
 /// What it does next.
-pub(super) enum Step {
+pub(crate) enum Step {
     Answer(Result<Option<Found>, Failure>),
+    /// After that time, this. What is held goes with the call, however it ends.
+    Later(Duration, Box<Self>, Box<dyn Any + Send>),
     Panic,
     Never,
 }
 
-pub(super) struct Fake(Answer);
+pub(crate) struct Fake(Answer);
 
 impl Fake {
     pub(super) async fn run(&self, _: &Call<'_>) -> Result<Option<Found>, Failure> {
-        match (self.0)() {
-            Step::Answer(answer) => answer,
-            Step::Panic => panic!("as the test wants it"),
-            Step::Never => std::future::pending().await,
+        let mut step = (self.0)();
+        let mut all_held = Vec::new();
+        loop {
+            match step {
+                Step::Answer(answer) => return answer,
+                Step::Later(by, then, held) => {
+                    all_held.push(held);
+                    tokio::time::sleep(by).await;
+                    step = *then;
+                }
+                Step::Panic => panic!("as the test wants it"),
+                Step::Never => std::future::pending().await,
+            }
         }
     }
 }
@@ -33,11 +45,11 @@ const NOBODY: BreakerSpec = BreakerSpec {
     probes: 1,
 };
 
-fn origin(answer: impl Fn() -> Step + Send + Sync + 'static) -> Arc<Origin> {
+pub(crate) fn origin(answer: impl Fn() -> Step + Send + Sync + 'static) -> Arc<Origin> {
     origin_with(|_| {}, answer)
 }
 
-fn origin_with(
+pub(crate) fn origin_with(
     change: impl Fn(&mut OriginSpec),
     answer: impl Fn() -> Step + Send + Sync + 'static,
 ) -> Arc<Origin> {

@@ -103,6 +103,18 @@ impl RuleSet {
     }
 }
 
+#[cfg(test)]
+impl RuleSet {
+    /// The same with this origin in the place of all others.
+    pub(super) fn with_origin(mut self, origin: &Arc<Origin>) -> Self {
+        for rule in &mut self.rules {
+            let rule = Arc::get_mut(rule).expect("nobody else has it yet");
+            rule.origin = rule.origin.is_some().then(|| Arc::clone(origin));
+        }
+        self
+    }
+}
+
 impl Rule {
     /// Whether it speaks of this key.
     #[must_use]
