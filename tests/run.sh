@@ -5,7 +5,7 @@
 #
 # Installs what is missing (Debian packages; redis-py and the Node clients under
 # target/test-tools/, pinned in tests/clients/), runs `cargo test --workspace`, the interleavings of
-# the near cache under a scheduler of their own, and then the real clients against the server.
+# the near cache and of loads under a scheduler of their own, and then the real clients against the server.
 # Servers run on free ports and are ended; nothing else is touched.
 # The last line is `N passed, N failed`. A missing tool and an ignored test are failures.
 #
@@ -159,6 +159,6 @@ fi
 install_clients || fail "could not install the client libraries"
 ((failed == 0)) || finish
 rust_tests cargo-test --workspace
-rust_tests interleavings --lib --features shuttle near::tests::interleavings
+rust_tests interleavings --lib --features shuttle tests::interleavings
 client_tests
 finish

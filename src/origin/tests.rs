@@ -12,7 +12,8 @@ type Answer = Box<dyn Fn() -> Step + Send + Sync>;
 /// What it does next.
 pub(crate) enum Step {
     Answer(Result<Option<Found>, Failure>),
-    /// After that time, this. What is held goes with the call, however it ends.
+    /// This after that time; after none, once others that are ready had their turn. What is held
+    /// goes with the call, however it ends.
     Later(Duration, Box<Self>, Box<dyn Any + Send>),
     Panic,
     Never,
@@ -29,7 +30,11 @@ impl Fake {
                 Step::Answer(answer) => return answer,
                 Step::Later(by, then, held) => {
                     all_held.push(held);
-                    tokio::time::sleep(by).await;
+                    if by.is_zero() {
+                        tokio::task::yield_now().await;
+                    } else {
+                        tokio::time::sleep(by).await;
+                    }
                     step = *then;
                 }
                 Step::Panic => panic!("as the test wants it"),

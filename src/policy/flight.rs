@@ -1,10 +1,12 @@
 //! A load under way, and those who wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+
+use super::sync::AtomicBool;
 
 /// What came of a load.
 #[derive(Clone, Debug)]

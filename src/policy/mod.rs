@@ -22,6 +22,7 @@ mod loads;
 mod memory;
 mod reads;
 pub mod rules;
+mod sync;
 mod wait;
 mod works;
 mod writes;

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::elsewhere::KEPT_FOR;
 use super::flight::Flight;
 use super::lease::Lease;
+use super::sync::Mutex;
 use crate::clock;
 use crate::store::Change;
 

@@ -7,11 +7,9 @@ use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::config::rules;
 use crate::keyspace::{Place, View};
-use crate::origin::tests::{Step, origin_with};
-use crate::origin::{Failure, Found};
-use crate::store::{Options, Tuning, Write};
+use crate::origin::Failure;
+use crate::store::Write;
 
 const KEY: &[u8] = b"k";
 const TIMEOUT: Duration = Duration::from_millis(100);
@@ -19,26 +17,9 @@ const RULE: &str = "[[origin]]\nname = 'o'\nkind = 'command'\nload = ['true']\n\
     [[rule]]\nmatch = '*'\norigin = 'o'\nttl = '1h'\njitter = 0.0\nbeta = 0\n\
     timeout = '100ms'\nnegative-ttl = '0'\nerror-ttl = '0'\n";
 
-/// A policy whose only origin is the test's. Its loads run on the runtime of the test.
+/// A policy whose loads run on the runtime of the test.
 fn policy(answer: impl Fn() -> Step + Send + Sync + 'static) -> Arc<Policy> {
-    let store = Store::new(&Options {
-        shards: 4,
-        databases: 2,
-        bytes_max: None,
-        tuning: Tuning::default(),
-        now_ms: clock::unix_ms(),
-    });
-    let policy = Policy::new(Arc::new(store));
-    policy.runtime.set(Handle::current()).unwrap();
-    let no_limits = |spec: &mut rules::OriginSpec| {
-        (spec.concurrency, spec.queue) = (1_000_000, 0);
-        spec.breaker.failures = 0;
-    };
-    let set = RuleSet::build(&rules::parse(RULE).unwrap()).unwrap();
-    let set = set.with_origin(&origin_with(no_limits, answer));
-    policy.store.observe(true);
-    *policy.shared.table.write() = Arc::new(Table::new(set));
-    policy
+    policy_on(Handle::current(), RULE, answer)
 }
 
 fn view<R>(policy: &Policy, key: &[u8], with: impl FnOnce(&mut View<'_>, Place<'_>) -> R) -> R {
@@ -87,14 +68,6 @@ async fn read(policy: &Arc<Policy>, key: &[u8]) -> Got {
         Outcome::Value(value) => Ok(Some(value)),
         Outcome::Absent => Ok(None),
         Outcome::Failed(text) => Err(text),
-    }
-}
-
-fn value(number: usize) -> Found {
-    Found {
-        value: Bytes::from(number.to_string()),
-        ttl: None,
-        tags: Vec::new(),
     }
 }
 
