@@ -5,6 +5,7 @@
 //! for has arrived, as if for the first time. So nothing may be changed or counted before that.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use super::spec::Command;
 use super::{CommandError, Context, lookup};
@@ -13,7 +14,7 @@ use crate::instance::session::Session;
 use crate::keyspace::{Place, View};
 use crate::policy::{Asker, Hit, Miss, Outcome, xfetch};
 use crate::resp::Request;
-use crate::store::{Entry, Loaded};
+use crate::store::{Entry, Loaded, Stamp};
 
 type Result<T = ()> = std::result::Result<T, CommandError>;
 
@@ -177,7 +178,7 @@ fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Go
             return Ok(Got::Stale);
         }
         Some(Outcome::Failed(text)) => return Err(CommandError::other(text.to_string())),
-        None => {}
+        Some(Outcome::Again) | None => {}
     }
     if session.reads.is_atomic {
         return Ok(Got::Nil);
@@ -262,41 +263,55 @@ pub(super) fn look_ahead<'r>(
     }
 }
 
-/// What is to be kept with a value that a client is about to store, to expire at that time.
+/// What is known of a value that a client is about to store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// What is to be kept with it.
+    pub(super) loaded: Option<Loaded>,
+    /// When its making began, where the client has the lease of the key.
+    pub(super) since: Option<Stamp>,
+}
+
+/// What is known of a value that a client is about to store, to expire at that time.
 ///
 /// `delta_ms`: how long it took to make, where the client says so; else, how long the client has
 /// had the lease of the key.
 #[inline]
-pub(super) fn kept_with(
+pub(super) fn known_of(
     context: &mut Context<'_>,
     place: Place<'_>,
     expires_at: Option<NonZeroU64>,
     delta_ms: Option<u64>,
-) -> Option<Loaded> {
+) -> Known {
     if context.session.reads.table.is_none() && delta_ms.is_none() {
-        return None;
+        return Known::default();
     }
-    kept_by_rule(context, place, expires_at, delta_ms)
+    known_by_rule(context, place, expires_at, delta_ms)
 }
 
 #[cold]
-fn kept_by_rule(
+fn known_by_rule(
     context: &mut Context<'_>,
     place: Place<'_>,
     expires_at: Option<NonZeroU64>,
     delta_ms: Option<u64>,
-) -> Option<Loaded> {
-    let ttl_ms = expires_at?.get().saturating_sub(context.view.now_ms());
+) -> Known {
     let session = &mut *context.session;
-    let made_in = {
+    let made = {
         let mut asker = asker(session, true);
         let policy = &context.instance.policy;
         policy.made_in(&mut context.view, place, &mut asker)
     };
-    let learnt = made_in.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1));
-    let delta_ms = delta_ms.or(learnt);
-    match &session.reads.table {
+    let millis = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    let delta_ms = delta_ms.or(made.map(|made| millis(made.took)));
+    let now_ms = context.view.now_ms();
+    let ttl_ms = expires_at.map(|at| at.get().saturating_sub(now_ms));
+    let loaded = ttl_ms.and_then(|ttl_ms| match &session.reads.table {
         Some(table) => table.loaded_by_client(place.key.bytes, ttl_ms, delta_ms),
         None => delta_ms.map(|delta_ms| Loaded::new(ttl_ms, delta_ms, 0)),
+    });
+    Known {
+        loaded,
+        since: made.map(|made| made.since),
     }
 }

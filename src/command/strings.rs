@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::options::{Rest, Unit, integer, is_word, substring};
 use super::{Command, CommandError, Context, lcs, long_double, numbers, reads, tags};
-use crate::keyspace::Place;
+use crate::keyspace::{NotStored, Place};
 use crate::resp::Request;
 use crate::store::Write;
 
@@ -91,7 +91,7 @@ pub(super) fn get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 pub(super) fn set(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let place = context.place(request.argument(1));
     let value = request.argument(2);
-    if request.len() == 3 {
+    if request.len() == 3 && context.session.reads.table.is_none() {
         check_len(context, value.len())?;
         context.view.set(place, value, None)?;
         context.reply.ok();
@@ -151,17 +151,24 @@ fn store<'t>(
         }
         return Ok(());
     }
-    let loaded = reads::kept_with(context, place, expires_at, delta_ms);
+    let reads::Known { loaded, since } = reads::known_of(context, place, expires_at, delta_ms);
     let write = Write {
         value,
         expires_at,
         loaded,
         ..Write::default()
     };
-    if tags.len() > 0 {
-        return Ok(context.view.write_tagged(place, write, tags, None)?);
+    if tags.len() == 0 && since.is_none() {
+        return Ok(context.view.write(place, write)?);
     }
-    Ok(context.view.write(place, write)?)
+    match context.view.write_tagged(place, write, tags, since) {
+        // It was stored, and then came the invalidation.
+        Err(NotStored::Outdated) => {
+            context.view.remove(place);
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// `TAGS n tag [tag ...]`: where the tags stand.

@@ -92,7 +92,7 @@ impl Ruled {
                     let arrived = wait.end(&mut Leases::default()).await;
                     let reply = match arrived.outcome {
                         Outcome::Value(value) => bulk(&value),
-                        Outcome::Absent => null(protocol).to_vec(),
+                        Outcome::Absent | Outcome::Again => null(protocol).to_vec(),
                         Outcome::Failed(text) => error(&text),
                     };
                     pool.deliver(seats, &reply);

@@ -47,7 +47,7 @@ impl View<'_> {
         place: Place<'_>,
         write: Write<'_>,
         tags: impl Iterator<Item = &'n [u8]>,
-        since: Option<&Stamp>,
+        since: Option<Stamp>,
     ) -> Result<(), NotStored> {
         let mut names: Names = tags.map(SmallVec::from_slice).collect();
         self.add_tags_of_rules(place, &mut names);
@@ -252,12 +252,12 @@ impl View<'_> {
         &self,
         place: Place<'_>,
         names: &Names,
-        since: Option<&Stamp>,
+        since: Option<Stamp>,
     ) -> Result<Links, Refusal> {
         let (db, tags) = (self.locked.physical(place.db), self.locked.store().tags());
         let mut links = Links::new();
         for name in names {
-            match tags.link(db, name, place.key.hash, since.map(Stamp::seq)) {
+            match tags.link(db, name, place.key.hash, since) {
                 Ok(link) => links.push(link),
                 Err(refusal) => {
                     links.iter().for_each(|&link| tags.unlink(link));

@@ -81,6 +81,8 @@ counts! {
     failed,
     /// Loaded values that were not stored, as the key was changed meanwhile.
     void,
+    /// Loaded values that were not stored, as a tag of theirs was invalidated meanwhile.
+    outdated,
     /// Loaded values that found no room in memory.
     not_stored,
     /// Reads that gave up waiting (`timeout`).

@@ -92,8 +92,8 @@ impl Policy {
         began: Instant,
     ) -> Elsewhere {
         let counts = &active.counts;
-        match active.memory.recall(db, key) {
-            Some(Recalled::Absent) => {
+        match self.recall(active, db, key) {
+            Some(Recalled::Absent(_)) => {
                 counts.negative_hits.add();
                 return Elsewhere::Nil;
             }
@@ -125,7 +125,8 @@ impl Policy {
                     (flight, Some(keep))
                 }
             };
-            Elsewhere::Wait(Wait::for_load((db, key), active, &flight, deadline), keep)
+            let until = (self.store.tags().now(), deadline);
+            Elsewhere::Wait(Wait::for_load((db, key), active, &flight, until), keep)
         })
     }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::store::Stamp;
+
 use super::sync::AtomicBool;
 
 /// What came of a load.
@@ -13,6 +15,8 @@ use super::sync::AtomicBool;
 pub enum Outcome {
     /// The value.
     Value(Bytes),
+    /// The value; but a tag of it was invalidated meanwhile: it is for those only who came before.
+    Outdated(Bytes),
     /// There is none.
     Absent,
     /// It is not known, and why.
@@ -21,6 +25,8 @@ pub enum Outcome {
 
 /// A load under way.
 pub struct Flight {
+    /// When it began, to be compared with when its tags were invalidated.
+    pub(super) since: Stamp,
     is_void: AtomicBool,
     /// Whether what it brought is on its way to where it is kept.
     is_kept: AtomicBool,
@@ -28,8 +34,9 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(since: Stamp) -> Self {
         Self {
+            since,
             is_void: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
             outcome: watch::Sender::new(None),

@@ -13,7 +13,7 @@ use super::reads::WORKS_MAX;
 use super::works::Work;
 use super::{Active, Policy, millis};
 use crate::clock;
-use crate::keyspace::{Place, View};
+use crate::keyspace::{NotStored, Place, View};
 use crate::origin::{Call, Failure, Found};
 use crate::store::{Loaded, Write};
 
@@ -54,6 +54,7 @@ impl Policy {
         let db = view.locked().physical(place.db);
         let works = &self.shared.works;
         works.with(db, place.key.bytes, |work| {
+            self.void_if_outdated(work, db, place.key.bytes, active);
             if let Some(Work::Load(flight)) = work {
                 return Some((Arc::clone(flight), true));
             }
@@ -79,6 +80,7 @@ impl Policy {
     ) -> bool {
         let db = view.locked().physical(place.db);
         self.shared.works.with(db, place.key.bytes, |work| {
+            self.void_if_outdated(work, db, place.key.bytes, active);
             if work.is_some() {
                 return false;
             }
@@ -99,6 +101,17 @@ impl Policy {
         })
     }
 
+    /// Nobody joins a load any more whose value will be refused, as a tag of its key was invalidated
+    /// since it began.
+    fn void_if_outdated(&self, work: &mut Option<Work>, db: u16, key: &[u8], active: &Active) {
+        if let Some(Work::Load(flight)) = work
+            && active.is_outdated(self.store.tags(), (db, key), flight.since)
+        {
+            flight.void();
+            *work = None;
+        }
+    }
+
     /// A load that begins now. Its value goes to the keeper, or else into our own store.
     pub(super) fn depart(
         self: &Arc<Self>,
@@ -110,7 +123,7 @@ impl Policy {
         // There is a runtime once there is an origin, and it ends with the last who could begin
         // a load on it: so none is dropped here, under the lock of its key.
         let runtime = self.runtime.get()?;
-        let flight = Arc::new(Flight::new());
+        let flight = Arc::new(Flight::new(self.store.tags().now()));
         let journey = Journey {
             policy: Arc::clone(self),
             active: Arc::clone(active),
@@ -149,7 +162,7 @@ impl Journey {
     fn land(&mut self, loaded: Result<Option<Found>, Failure>, began: Instant) {
         self.has_landed = true;
         let counts = &self.active.counts;
-        let (count, outcome) = match &loaded {
+        let (count, mut outcome) = match &loaded {
             Ok(Some(found)) => (&counts.loaded, Outcome::Value(found.value.clone())),
             Ok(None) => (&counts.absent, Outcome::Absent),
             Err(failure) => (&counts.failed, Outcome::Failed(self.told(&failure.text))),
@@ -165,8 +178,15 @@ impl Journey {
             }
             return self.flight.land(outcome);
         }
-        if let Some(lost) = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta) {
+        let lost = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta);
+        if let Some(lost) = lost {
             lost.add();
+            outcome = match outcome {
+                Outcome::Value(value) if std::ptr::eq(lost, &raw const counts.outdated) => {
+                    Outcome::Outdated(value)
+                }
+                other => other,
+            };
         }
         self.flight.land(outcome);
     }
@@ -192,15 +212,20 @@ impl Journey {
             *work = None;
         });
         match outcome {
-            Outcome::Value(_) => {
-                let write = found.and_then(|found| self.write(found, delta, view.now_ms()))?;
-                view.write(place, write)
-                    .is_err()
-                    .then_some(&counts.not_stored)
+            Outcome::Value(_) | Outcome::Outdated(_) => {
+                let found = found?;
+                let write = self.write(found, delta, view.now_ms())?;
+                let tags = found.tags.iter().map(Vec::as_slice);
+                match view.write_tagged(place, write, tags, Some(self.flight.since)) {
+                    Ok(()) => None,
+                    Err(NotStored::Outdated) => Some(&counts.outdated),
+                    Err(NotStored::Full | NotStored::TooManyTags) => Some(&counts.not_stored),
+                }
             }
             Outcome::Absent => {
                 view.remove(place);
-                self.active.memory.note_absent(db, &self.key);
+                let memory = &self.active.memory;
+                memory.note_absent(db, &self.key, self.flight.since);
                 None
             }
             Outcome::Failed(text) => {
@@ -227,9 +252,9 @@ impl Journey {
                 return true;
             }
             match outcome {
-                Outcome::Absent => memory.note_absent(db, key),
+                Outcome::Absent => memory.note_absent(db, key, self.flight.since),
                 Outcome::Failed(text) => memory.note_failed(db, key, text),
-                Outcome::Value(_) => {}
+                Outcome::Value(_) | Outcome::Outdated(_) => {}
             }
             if write.is_none() {
                 *work = None;

@@ -8,20 +8,22 @@ use std::time::Duration;
 
 use mini_moka::sync::Cache;
 
+use crate::store::Stamp;
+
 /// A key, in the tables of a database.
 type Key = (u16, Box<[u8]>);
 
 /// What a rule remembers.
 pub(super) struct Memory {
-    absent: Option<Cache<Key, ()>>,
+    absent: Option<Cache<Key, Stamp>>,
     failed: Option<Cache<Key, Arc<str>>>,
 }
 
 /// What is remembered of a key.
 #[derive(Debug)]
 pub(super) enum Recalled {
-    /// There is no value.
-    Absent,
+    /// There was no value when it was last looked for.
+    Absent(Stamp),
     /// It could not be loaded, and why.
     Failed(Arc<str>),
 }
@@ -43,12 +45,12 @@ impl Memory {
             return Some(Recalled::Failed(text));
         }
         let absent = self.absent.as_ref()?;
-        absent.contains_key(&key).then_some(Recalled::Absent)
+        absent.get(&key).map(Recalled::Absent)
     }
 
-    pub(super) fn note_absent(&self, db: u16, key: &[u8]) {
+    pub(super) fn note_absent(&self, db: u16, key: &[u8], since: Stamp) {
         if let Some(absent) = &self.absent {
-            absent.insert((db, key.into()), ());
+            absent.insert((db, key.into()), since);
         }
     }
 
@@ -109,9 +111,9 @@ mod tests {
     #[test]
     fn what_is_remembered_is_forgotten_when_its_key_changes() {
         let memory = Memory::new(Duration::from_secs(5), Duration::from_secs(5));
-        memory.note_absent(0, b"a");
+        memory.note_absent(0, b"a", Stamp::default());
         memory.note_failed(0, b"b", &"why".into());
-        assert!(matches!(memory.recall(0, b"a"), Some(Recalled::Absent)));
+        assert!(matches!(memory.recall(0, b"a"), Some(Recalled::Absent(_))));
         assert!(matches!(memory.recall(0, b"b"), Some(Recalled::Failed(text)) if &*text == "why"));
         assert!(memory.recall(1, b"a").is_none(), "of another database");
         memory.forget(0, b"a");
@@ -124,7 +126,7 @@ mod tests {
     fn a_scan_for_absent_keys_takes_bounded_memory() {
         let memory = Memory::new(Duration::from_secs(60), Duration::ZERO);
         for number in 0..200_000_u32 {
-            memory.note_absent(0, &number.to_le_bytes());
+            memory.note_absent(0, &number.to_le_bytes(), Stamp::default());
         }
         let absent = memory.absent.as_ref().expect("it remembers");
         // What was written last is weighed with the next read.

@@ -38,13 +38,13 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::clock;
 use crate::config::rules::Rules;
-use crate::store::{Change, Loaded, Observer, Store};
+use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 
 use counts::Counts;
 pub use elsewhere::{Brought, Elsewhere};
 use lease::Terms;
 use memory::Memory;
-pub use reads::{Asker, Hit, Leases, Miss};
+pub use reads::{Asker, Hit, Leases, Made, Miss};
 use rules::{Rule, RuleSet};
 pub use wait::{Arrivals, Arrived, Outcome, Wait};
 use works::Works;
@@ -273,6 +273,14 @@ impl Active {
     /// Whether clients get leases: those of a rule with an origin never need one.
     fn has_lease(&self) -> bool {
         self.rule.origin.is_none() && !self.rule.spec.lease.is_zero()
+    }
+
+    /// Whether a tag that its rule gives a key was invalidated since.
+    fn is_outdated(&self, tags: &Tags, (db, key): (u16, &[u8]), since: Stamp) -> bool {
+        self.has_tags() && tags.now() != since && {
+            let names = self.rule.tags_of(key);
+            names.iter().any(|name| tags.is_outdated(db, name, since))
+        }
     }
 
     fn has_tags(&self) -> bool {

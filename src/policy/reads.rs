@@ -13,6 +13,7 @@ use super::works::Work;
 use super::{Active, Policy, Table, millis, xfetch};
 use crate::clock;
 use crate::keyspace::{Place, View};
+use crate::store::Stamp;
 
 /// Who reads.
 pub struct Asker<'a> {
@@ -58,6 +59,17 @@ struct Held {
     key: Box<[u8]>,
     /// It is none of ours any more, if it ended without a value.
     until: Instant,
+    /// When it was given, to be compared with when tags were invalidated.
+    since: Stamp,
+}
+
+/// A value that was made under a lease.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// How long that took (Δ).
+    pub took: Duration,
+    /// When it began.
+    pub since: Stamp,
 }
 
 /// Which stale value may be served.
@@ -94,7 +106,7 @@ impl Policy {
         if active.rule.origin.is_some() {
             let db = view.locked().physical(place.db);
             // An origin that failed is left alone for a while.
-            if active.memory.recall(db, place.key.bytes).is_none() {
+            if self.recall(active, db, place.key.bytes).is_none() {
                 self.refresh(view, place, active, Refresh::Early);
             }
             return Hit::Serve;
@@ -131,9 +143,9 @@ impl Policy {
         let (counts, spec) = (&active.counts, &active.rule.spec);
         let db = view.locked().physical(place.db);
         let window = active.window(view, place);
-        let recalled = active.memory.recall(db, place.key.bytes);
+        let recalled = self.recall(active, db, place.key.bytes);
         match (recalled, window) {
-            (Some(Recalled::Absent), _) => {
+            (Some(Recalled::Absent(_)), _) => {
                 counts.negative_hits.add();
                 return Miss::Nil;
             }
@@ -169,12 +181,18 @@ impl Policy {
         } else {
             spec.timeout
         };
-        Miss::Wait(Wait::for_load(
-            (place.db, place.key.bytes),
-            active,
-            &flight,
-            clock::now() + patience,
-        ))
+        let until = (self.store.tags().now(), clock::now() + patience);
+        let place = (place.db, place.key.bytes);
+        Miss::Wait(Wait::for_load(place, active, &flight, until))
+    }
+
+    /// What is remembered of a key without a value, unless a tag of it was invalidated since.
+    pub(super) fn recall(&self, active: &Active, db: u16, key: &[u8]) -> Option<Recalled> {
+        let recalled = active.memory.recall(db, key)?;
+        let tags = self.store.tags();
+        let is_outdated = matches!(recalled, Recalled::Absent(since)
+            if active.is_outdated(tags, (db, key), since));
+        (!is_outdated).then_some(recalled)
     }
 
     /// A read waited, and its load failed or took too long: what there is in place of a value.
@@ -218,9 +236,11 @@ impl Policy {
             Answer::Nil => Miss::Nil,
             Answer::Leased => {
                 counts.leases.add();
-                asker
-                    .leases
-                    .add(db, place.key.bytes, now + active.rule.spec.lease);
+                asker.leases.add(
+                    (db, place.key.bytes),
+                    now + active.rule.spec.lease,
+                    self.store.tags().now(),
+                );
                 Miss::Nil
             }
             Answer::Stale => {
@@ -283,9 +303,11 @@ impl Policy {
         });
         if is_leased {
             active.counts.early_leases.add();
-            asker
-                .leases
-                .add(db, place.key.bytes, now + active.rule.spec.lease);
+            asker.leases.add(
+                (db, place.key.bytes),
+                now + active.rule.spec.lease,
+                self.store.tags().now(),
+            );
         }
         is_leased
     }
@@ -308,8 +330,7 @@ impl Policy {
         false
     }
 
-    /// How long a client took to make the value that it is about to store, if it has the lease of
-    /// the key.
+    /// How a client made the value that it is about to store, if it has the lease of the key.
     ///
     /// The shard of the key is locked.
     pub fn made_in(
@@ -317,12 +338,12 @@ impl Policy {
         view: &mut View<'_>,
         place: Place<'_>,
         asker: &mut Asker<'_>,
-    ) -> Option<Duration> {
+    ) -> Option<Made> {
         if self.shared.works.len() == 0 || asker.leases.held.is_empty() {
             return None;
         }
         let db = view.locked().physical(place.db);
-        asker.leases.remove(db, place.key.bytes);
+        let held = asker.leases.remove(db, place.key.bytes);
         let works = &self.shared.works;
         let took = works.with(db, place.key.bytes, |work| match work {
             Some(Work::Lease(lease)) => lease.held_for(asker.client, clock::now()),
@@ -332,7 +353,8 @@ impl Policy {
             active.counts.leases_kept.add();
             active.counts.delta.note(millis(took));
         }
-        Some(took)
+        let since = held?.since;
+        Some(Made { took, since })
     }
 
     /// Whether a client that misses this key would get its lease.
@@ -361,7 +383,7 @@ impl Policy {
         let active = table.find(place.key.bytes)?;
         active.rule.origin.as_ref()?;
         let db = view.locked().physical(place.db);
-        if active.memory.recall(db, place.key.bytes).is_some()
+        if self.recall(active, db, place.key.bytes).is_some()
             || active.window(view, place) == Some(Window::WhileRevalidate)
         {
             // It is answered without a load, and counted then.
@@ -437,7 +459,7 @@ impl Leases {
         self.held.len() >= LEASES_MAX
     }
 
-    pub(super) fn add(&mut self, db: u16, key: &[u8], until: Instant) {
+    pub(super) fn add(&mut self, (db, key): (u16, &[u8]), until: Instant, since: Stamp) {
         self.remove(db, key);
         if self.held.len() == LEASES_MAX {
             self.held.remove(0);
@@ -446,11 +468,14 @@ impl Leases {
             db,
             key: key.into(),
             until,
+            since,
         });
     }
 
-    fn remove(&mut self, db: u16, key: &[u8]) {
-        self.held.retain(|held| held.db != db || *held.key != *key);
+    fn remove(&mut self, db: u16, key: &[u8]) -> Option<Held> {
+        let is_it = |held: &Held| held.db == db && *held.key == *key;
+        let at = self.held.iter().position(is_it)?;
+        Some(self.held.swap_remove(at))
     }
 }
 

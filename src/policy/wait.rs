@@ -15,6 +15,7 @@ use super::works::Work;
 use super::{Active, Policy, flight};
 use crate::clock;
 use crate::keyspace::Place;
+use crate::store::Stamp;
 
 /// A read that waits.
 pub struct Wait {
@@ -28,6 +29,8 @@ pub struct Wait {
 enum Until {
     Load {
         landed: watch::Receiver<Option<flight::Outcome>>,
+        /// Whether a tag was invalidated between its beginning and that of the read.
+        is_late: bool,
         /// When the reader gives up.
         deadline: Instant,
     },
@@ -48,6 +51,8 @@ pub enum Outcome {
     Absent,
     /// It is not known. The text with its code.
     Failed(Arc<str>),
+    /// What came is older than an invalidation that the read began after.
+    Again,
 }
 
 /// A read that has waited, and is to be asked again with what came of it.
@@ -68,7 +73,9 @@ pub struct Arrivals(HashMap<Box<[u8]>, (u16, Outcome)>);
 impl Arrivals {
     /// Adds one.
     pub fn push(&mut self, arrived: Arrived) {
-        self.0.insert(arrived.key, (arrived.db, arrived.outcome));
+        if !matches!(arrived.outcome, Outcome::Again) {
+            self.0.insert(arrived.key, (arrived.db, arrived.outcome));
+        }
     }
 
     /// What came of the wait for a key, if there was one.
@@ -109,10 +116,11 @@ impl Wait {
         place: (u16, &[u8]),
         active: &Arc<Active>,
         flight: &flight::Flight,
-        deadline: Instant,
+        (now, deadline): (Stamp, Instant),
     ) -> Self {
         let until = Until::Load {
             landed: flight.join(),
+            is_late: flight.since != now,
             deadline,
         };
         Self::new(place, active, until)
@@ -158,8 +166,8 @@ impl Wait {
     /// Waits. What the client inherits is added to its leases.
     pub async fn end(self, leases: &mut Leases) -> Arrived {
         let (arrived, inherited) = self.arrive().await;
-        if let Some((db, until)) = inherited {
-            leases.add(db, &arrived.key, until);
+        if let Some((db, until, since)) = inherited {
+            leases.add((db, &arrived.key), until, since);
         }
         arrived
     }
@@ -179,8 +187,8 @@ impl Wait {
         let mut arrived: Vec<Arrived> = of_leases.iter().map(absent).collect();
         let mut ends: FuturesUnordered<_> = of_leases.into_iter().map(Self::arrive).collect();
         while let Some((heir, inherited)) = ends.next().await {
-            if let Some((db, until)) = inherited {
-                leases.add(db, &heir.key, until);
+            if let Some((db, until, since)) = inherited {
+                leases.add((db, &heir.key), until, since);
                 break;
             }
         }
@@ -191,12 +199,23 @@ impl Wait {
         arrived
     }
 
-    /// Waits. With it, where a lease was inherited: its database, as the tables are numbered, and
-    /// when it ends.
-    async fn arrive(self) -> (Arrived, Option<(u16, Instant)>) {
+    /// Waits. With it, where a lease was inherited: its database, as the tables are numbered,
+    /// when it ends, and when it began.
+    async fn arrive(self) -> (Arrived, Option<(u16, Instant, Stamp)>) {
         let mut inherited = None;
         let outcome = match self.until {
-            Until::Load { landed, deadline } => load(landed, deadline, &self.active).await,
+            Until::Load {
+                landed,
+                is_late,
+                deadline,
+            } => match load(landed, deadline, &self.active).await {
+                flight::Outcome::Outdated(_) if is_late => Outcome::Again,
+                flight::Outcome::Value(value) | flight::Outcome::Outdated(value) => {
+                    Outcome::Value(value)
+                }
+                flight::Outcome::Absent => Outcome::Absent,
+                flight::Outcome::Failed(text) => Outcome::Failed(text),
+            },
             Until::Lease {
                 mut waiting,
                 late_at,
@@ -204,7 +223,9 @@ impl Wait {
             } => {
                 if waiting.wait(late_at, deadline).await {
                     self.active.counts.leases_inherited.add();
-                    inherited = Some((waiting.db, clock::now() + self.active.rule.spec.lease));
+                    let until = clock::now() + self.active.rule.spec.lease;
+                    let since = waiting.policy.store.tags().now();
+                    inherited = Some((waiting.db, until, since));
                 }
                 Outcome::Absent
             }
@@ -222,19 +243,16 @@ async fn load(
     mut landed: watch::Receiver<Option<flight::Outcome>>,
     deadline: Instant,
     active: &Active,
-) -> Outcome {
+) -> flight::Outcome {
     let name = || active.rule.spec.origin.as_deref().unwrap_or_default();
+    let failed = |text: String| flight::Outcome::Failed(text.into());
     match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
-        Ok(Ok(outcome)) => match &*outcome {
-            Some(flight::Outcome::Value(value)) => Outcome::Value(value.clone()),
-            Some(flight::Outcome::Failed(text)) => Outcome::Failed(Arc::clone(text)),
-            Some(flight::Outcome::Absent) | None => Outcome::Absent,
-        },
+        Ok(Ok(outcome)) => outcome.clone().unwrap_or(flight::Outcome::Absent),
         // A load lands in any case before its flight is dropped.
-        Ok(Err(_)) => Outcome::Failed(format!("ORIGIN {}: the load was lost", name()).into()),
+        Ok(Err(_)) => failed(format!("ORIGIN {}: the load was lost", name())),
         Err(_) => {
             active.counts.timed_out.add();
-            Outcome::Failed(format!("ORIGIN {}: no answer in time", name()).into())
+            failed(format!("ORIGIN {}: no answer in time", name()))
         }
     }
 }

@@ -101,7 +101,7 @@ pub(super) const KEYS: &[Key] = &[
         "tags",
         "a list of texts",
         "none",
-        "The tags of a loaded value, with `{1}` for what a star caught.",
+        "The tags of its keys, with `{1}` for what a star caught.",
     ),
     key(
         "write",

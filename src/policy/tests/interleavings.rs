@@ -107,7 +107,7 @@ impl World {
                     }
                     return match polled(&mut arrived).expect("it ends") {
                         Outcome::Value(value) => self.check(floor, Some(number(&value))),
-                        Outcome::Absent => self.check(floor, None),
+                        Outcome::Absent | Outcome::Again => self.check(floor, None),
                         Outcome::Failed(text) => panic!("{text}"),
                     };
                 }

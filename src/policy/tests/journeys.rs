@@ -66,7 +66,7 @@ async fn read(policy: &Arc<Policy>, key: &[u8]) -> Got {
     }
     match arrived.outcome {
         Outcome::Value(value) => Ok(Some(value)),
-        Outcome::Absent => Ok(None),
+        Outcome::Absent | Outcome::Again => Ok(None),
         Outcome::Failed(text) => Err(text),
     }
 }
@@ -224,8 +224,7 @@ fn change(policy: &Arc<Policy>, source: &Arc<Mutex<Source>>, event: &Event) {
         } else {
             let write = Write {
                 value: version.as_bytes(),
-                expires_at: None,
-                loaded: None,
+                ..Write::default()
             };
             view.write(place, write).unwrap();
         }

@@ -2,7 +2,6 @@
 
 use hashbrown::HashTable;
 
-use super::flights::Marks;
 use super::slab::Slab;
 
 /// What one lock protects. Generations, tags and links have numbers of their own in each room.
@@ -13,7 +12,6 @@ pub(super) struct Room {
     tags: Slab<Tag>,
     generations: Slab<Generation>,
     links: Slab<Node>,
-    pub(super) marks: Marks,
     /// How often all was forgotten: a number from before means nothing.
     pub(super) epoch: u32,
     /// What tags and generations cost, and how much of that was paid for.
@@ -309,7 +307,6 @@ impl Room {
     pub(super) fn renewed(&mut self) -> Self {
         Self {
             epoch: self.epoch + 1,
-            marks: std::mem::take(&mut self.marks),
             ..Self::default()
         }
     }

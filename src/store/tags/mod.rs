@@ -14,9 +14,9 @@
 //! - A value is stored only if none of its tags was invalidated since its making began ([`Stamp`]).
 //! - A tag without keys is not there, nor is a generation.
 
-mod flights;
 mod index;
 mod slab;
+mod times;
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +27,10 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use flights::Flights;
-pub use flights::Stamp;
 use index::Room;
 pub(super) use slab::Slab;
+pub use times::Stamp;
+use times::Times;
 
 use super::budget::Budget;
 
@@ -67,15 +67,12 @@ pub(super) enum State {
 pub struct Limits {
     /// Generations in a room.
     pub generations: u32,
-    /// Invalidations that are remembered one by one for what is under way.
-    pub marks: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             generations: GENERATIONS_MAX,
-            marks: MARKS_MAX,
         }
     }
 }
@@ -90,7 +87,7 @@ pub struct Tags {
     outdated: AtomicUsize,
     /// Generations whose items wait to be taken out, the oldest first.
     waiting: Mutex<VecDeque<Generation>>,
-    flights: Flights,
+    times: Times,
     /// Where the memory of tags and generations is paid for.
     budget: Arc<Budget>,
     limits: Limits,
@@ -115,7 +112,7 @@ impl Tags {
                 .collect(),
             outdated: AtomicUsize::new(0),
             waiting: Mutex::default(),
-            flights: Flights::default(),
+            times: Times::default(),
             budget: Arc::clone(budget),
             limits,
         }
@@ -130,12 +127,12 @@ impl Tags {
         db: u16,
         name: &[u8],
         key_hash: u64,
-        since: Option<u64>,
+        since: Option<Stamp>,
     ) -> Result<Link, Refusal> {
         let hash = self.hash(db, name);
         let at = room_of(hash);
         let mut room = self.rooms[at].lock();
-        if since.is_some_and(|since| self.is_marked(&room, db, name, since)) {
+        if since.is_some_and(|since| self.times.is_outdated(hash, since)) {
             return Err(Refusal::Outdated);
         }
         let known = room.find(hash, db, name);
@@ -200,7 +197,7 @@ impl Tags {
         let hash = self.hash(db, name);
         let at = room_of(hash);
         let mut room = self.rooms[at].lock();
-        self.mark(&mut room.marks, db, name);
+        self.times.note(hash);
         let Some(tag) = room.find(hash, db, name) else {
             return 0;
         };
@@ -219,7 +216,7 @@ impl Tags {
         let hash = self.hash(db, name);
         let at = room_of(hash);
         let mut room = self.rooms[at].lock();
-        self.mark(&mut room.marks, db, name);
+        self.times.note(hash);
         let Some(local) = room
             .find(hash, db, name)
             .and_then(|tag| room.retire(tag, now_ms))
@@ -385,18 +382,16 @@ impl Tags {
         self.len() == 0
     }
 
-    /// Whether a tag was invalidated after so many invalidations.
-    fn is_outdated(&self, db: u16, name: &[u8], since: u64) -> bool {
-        let room = self.rooms[room_of(self.hash(db, name))].lock();
-        self.is_marked(&room, db, name, since)
+    /// The present moment: what is begun now is outdated by later invalidations.
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        self.times.now()
     }
 
-    fn is_marked(&self, room: &Room, db: u16, name: &[u8], since: u64) -> bool {
-        if since < self.flights.floor() {
-            return true;
-        }
-        let mark = || room.marks.get(&(db, Box::from(name)));
-        !room.marks.is_empty() && mark().is_some_and(|seq| *seq > since)
+    /// Whether a tag was invalidated since; rarely, another.
+    #[must_use]
+    pub fn is_outdated(&self, db: u16, name: &[u8], since: Stamp) -> bool {
+        self.times.is_outdated(self.hash(db, name), since)
     }
 
     fn hash(&self, db: u16, name: &[u8]) -> u64 {
@@ -499,8 +494,6 @@ const ROOMS_U32: u32 = 64;
 /// Generations in a room at most: one for each tag with keys, and those that wait to be looked
 /// through.
 const GENERATIONS_MAX: u32 = 1 << 20;
-/// Invalidations that are remembered one by one for what is under way.
-const MARKS_MAX: usize = 1 << 16;
 /// States in a chunk.
 const STATES: usize = 1 << 16;
 

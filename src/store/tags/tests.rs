@@ -126,53 +126,21 @@ fn a_copy_shares_the_fate_of_its_source() {
 #[test]
 fn what_began_before_an_invalidation_is_not_linked() {
     let (tags, _) = some();
-    let (before, other) = (tags.begin(), tags.begin());
+    let before = tags.now();
     tags.invalidate(0, b"a");
-    let after = tags.begin();
-    let since = Some(before.seq());
-    assert_eq!(tags.link(0, b"a", 1, since), Err(Refusal::Outdated));
-    assert!(before.is_outdated(0, [&b"b"[..], b"a"].into_iter()));
-    assert!(!before.is_outdated(0, [&b"b"[..]].into_iter()));
-    assert!(!before.is_outdated(1, [&b"a"[..]].into_iter()));
-    tags.unlink(tags.link(0, b"b", 1, since).expect("another tag"));
-    tags.unlink(
-        tags.link(0, b"a", 1, Some(after.seq()))
-            .expect("began later"),
-    );
-    drop(before);
-    assert_eq!(tags.marks(), 1, "somebody else is as old");
-    drop(other);
-    assert_eq!(tags.marks(), 0, "who is left is younger");
-    drop(after);
-    tags.invalidate(0, b"a");
-    assert_eq!(tags.marks(), 0, "nobody is making anything");
-}
-
-#[test]
-fn invalidations_too_many_to_remember_outdate_everything() {
-    let limits = Limits {
-        marks: 2,
-        ..Limits::default()
-    };
-    let (tags, _) = tags(limits);
-    let stamp = tags.begin();
-    let is_outdated = || stamp.is_outdated(0, [&b"other"[..]].into_iter());
-    tags.invalidate(0, b"a");
-    tags.invalidate(0, b"b");
-    assert!(!is_outdated());
-    tags.invalidate(0, b"c");
-    assert!(is_outdated());
-    assert_eq!(tags.marks(), 2);
-    let later = tags.begin();
-    assert!(!later.is_outdated(0, [&b"other"[..]].into_iter()));
+    assert_eq!(tags.link(0, b"a", 1, Some(before)), Err(Refusal::Outdated));
+    assert!(tags.is_outdated(0, b"a", before));
+    assert!(!tags.is_outdated(0, b"b", before) && !tags.is_outdated(1, b"a", before));
+    tags.unlink(tags.link(0, b"b", 1, Some(before)).expect("another tag"));
+    let after = tags.now();
+    tags.unlink(tags.link(0, b"a", 1, Some(after)).expect("began later"));
+    tags.soften(0, b"a", NOW_MS);
+    assert!(tags.is_outdated(0, b"a", after), "soft or not");
 }
 
 #[test]
 fn there_are_so_many_tags_at_most() {
-    let limits = Limits {
-        generations: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { generations: 1 };
     let (tags, _) = tags(limits);
     // Some two of many share a room.
     let names: Vec<String> = (0..1000).map(|name| name.to_string()).collect();
