@@ -109,6 +109,7 @@ pub async fn serve(
 impl Drop for Shared {
     fn drop(&mut self) {
         self.pool.leave(self.client.id);
+        self.front.instance.policy.leave_elsewhere(self.client.id);
     }
 }
 
@@ -620,8 +621,13 @@ impl Shared {
             return Keys(Vec::new());
         };
         let keys = self.use_keys(command, request);
+        let policy = &self.front.instance.policy;
+        let db = u16::try_from(self.session.database);
         for key in &keys.0 {
             self.front.void(key, Why::WriteStart);
+            if let Ok(db) = db {
+                policy.made_elsewhere(self.client.id, db, key);
+            }
         }
         keys
     }

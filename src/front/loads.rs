@@ -18,7 +18,7 @@ use super::{Seat, channel};
 use crate::clock;
 use crate::command::lookup;
 use crate::near::{Entered, Place, Ttl};
-use crate::policy::{Active, Brought, Elsewhere, Leases, Outcome};
+use crate::policy::{Active, Brought, Elsewhere, Leases, Outcome, Turn, Wait};
 use crate::resp::Protocol;
 use crate::resp::frame::Kind;
 use crate::upstream::shared::Link;
@@ -72,6 +72,43 @@ impl Ruled {
     /// Whether a value that upstream does not have is to be loaded.
     pub(super) fn loads(&self, reply: &[u8]) -> bool {
         self.is_get && self.active.rule.origin.is_some() && reply == null(self.protocol)
+    }
+
+    /// Whether a value that upstream does not have is to be made by one client, while others wait.
+    pub(super) fn leases(&self, reply: &[u8]) -> bool {
+        self.is_get && self.active.has_lease() && reply == null(self.protocol)
+    }
+
+    /// Upstream has no value for these: the first is told so and makes one, the others wait.
+    pub(super) async fn lease(self: Box<Self>, pool: Rc<Pool>, seats: Vec<Seat>) {
+        // What upstream told before this nil is heard first, such as that the value expired: it is
+        // not what those who wait now wait for.
+        let _ = pool.front.tracker.fence().await;
+        let policy = Arc::clone(&pool.front.instance.policy);
+        let ruled = Rc::new(*self);
+        let mut nils = Vec::new();
+        for seat in seats {
+            let place = (ruled.db, &*ruled.key);
+            match policy.lease_elsewhere(&ruled.active, place, seat.client) {
+                Turn::Nil => nils.push(seat),
+                Turn::Wait(wait) => {
+                    let wait = Rc::clone(&ruled).wait(Rc::clone(&pool), seat, wait);
+                    tokio::task::spawn_local(wait);
+                }
+            }
+        }
+        pool.deliver(nils, null(ruled.protocol));
+    }
+
+    async fn wait(self: Rc<Self>, pool: Rc<Pool>, seat: Seat, wait: Wait) {
+        let mut inherited = Leases::default();
+        wait.end(&mut inherited).await;
+        if inherited.is_empty() {
+            return self.read_again(&pool, vec![seat]);
+        }
+        let policy = &pool.front.instance.policy;
+        policy.inherited_elsewhere(seat.client, (self.db, &self.key));
+        pool.deliver(vec![seat], null(self.protocol));
     }
 
     /// Upstream has no value for these: has it loaded.

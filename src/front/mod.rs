@@ -58,6 +58,7 @@ use crate::config::UpstreamTracking;
 use crate::instance::Instance;
 use crate::instance::front::Watched;
 use crate::near::{self, Near, Now, Why};
+use crate::policy::Moment;
 use crate::resp::Protocol;
 use crate::upstream::Upstream;
 use crate::upstream::shared::{Coherence, Rung, Shown, Slot, Tracker};
@@ -291,8 +292,12 @@ impl Front {
 
     fn void(&self, key: &[u8], why: Why) {
         self.near.void(&self.instance.store, key, why);
-        let is_push = why == Why::Push;
-        self.instance.policy.changed_elsewhere(key, is_push);
+        let moment = match why {
+            Why::Push => Moment::Told,
+            Why::WriteStart => Moment::Begins,
+            Why::WriteEnd | Why::Request => Moment::Ended,
+        };
+        self.instance.policy.changed_elsewhere(key, moment);
     }
 }
 

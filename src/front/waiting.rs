@@ -246,6 +246,16 @@ impl Reading {
             let seats = finished.waiters.into_iter().collect();
             return ruled.load(&self.pool, seats);
         }
+        if ruled.as_ref().is_some_and(|ruled| ruled.leases(&value)) {
+            let finished = front
+                .near
+                .finish(store, token, &value, Ttl::Unknown, front.now());
+            let seats = finished.waiters.into_iter().collect();
+            if let Some(ruled) = ruled {
+                tokio::task::spawn_local(ruled.lease(Rc::clone(&self.pool), seats));
+            }
+            return;
+        }
         let ttl = ruled.map_or(ttl, |ruled| ruled.shorten(ttl));
         let finished = front.near.finish(store, token, &value, ttl, front.now());
         if !finished.has_others {

@@ -5,12 +5,17 @@
 //! them. A load stays registered until its value is kept, and is remembered for a while then: a
 //! read that began before that, and found nothing, is to look again rather than to load.
 
+mod leases;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+pub(super) use leases::Roles;
+pub use leases::Turn;
 
 use super::flight::Flight;
 use super::memory::Recalled;
@@ -29,6 +34,18 @@ pub enum Elsewhere {
     Again,
     /// A load is waited for. Who began it also has to keep what it brings.
     Wait(Wait, Option<oneshot::Receiver<Brought>>),
+}
+
+/// What is known of a change elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It is about to happen.
+    Begins,
+    /// It has happened.
+    Ended,
+    /// It has happened, and may be that a value was kept that was brought: any other value that is
+    /// there by then is one that this did not replace.
+    Told,
 }
 
 /// A value that was loaded, and is to be kept. No other load of its key begins before this is
@@ -132,13 +149,11 @@ impl Policy {
 
     /// A key was changed elsewhere, in whichever database.
     ///
-    /// `is_push`: that is all that is known: a value that was brought and is being kept may be the
-    /// change. Any other value that is there by then is one that it does not replace.
-    pub fn changed_elsewhere(&self, key: &[u8], is_push: bool) {
+    pub fn changed_elsewhere(&self, key: &[u8], moment: Moment) {
         if !self.is_on() {
             return;
         }
-        let databases = self.shared.works.changed_everywhere(key, is_push);
+        let databases = self.shared.works.changed_everywhere(key, moment);
         let table = self.shared.table.read();
         if let Some(active) = table.find(key)
             && active.rule.origin.is_some()

@@ -220,6 +220,11 @@ impl Lease {
         }
     }
 
+    /// A client that waits for it does no more.
+    pub fn forget(&mut self, client: ClientId) {
+        self.waiting.retain(|waiter| waiter.client != client);
+    }
+
     /// Who holds it.
     #[must_use]
     pub fn holder(&self) -> Option<ClientId> {

@@ -41,7 +41,7 @@ use crate::config::rules::Rules;
 use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 
 use counts::Counts;
-pub use elsewhere::{Brought, Elsewhere};
+pub use elsewhere::{Brought, Elsewhere, Moment, Turn};
 use lease::Terms;
 use memory::Memory;
 pub use reads::{Asker, Hit, Leases, Made, Miss};
@@ -67,6 +67,7 @@ pub struct Policy {
 #[derive(Default)]
 struct Shared {
     works: Works,
+    roles: elsewhere::Roles,
     table: RwLock<Arc<Table>>,
     /// Counts up with every other table.
     generation: AtomicU64,
@@ -271,7 +272,8 @@ impl Active {
     }
 
     /// Whether clients get leases: those of a rule with an origin never need one.
-    fn has_lease(&self) -> bool {
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
         self.rule.origin.is_none() && !self.rule.spec.lease.is_zero()
     }
 

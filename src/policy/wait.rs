@@ -157,6 +157,16 @@ impl Wait {
         }
     }
 
+    /// The same; the client waits until then at most.
+    pub(super) fn at_most_until(mut self, at: Instant) -> Self {
+        match &mut self.until {
+            Until::Load { deadline, .. } | Until::Lease { deadline, .. } => {
+                *deadline = at.min(*deadline);
+            }
+        }
+        self
+    }
+
     /// Whether this is a wait for that key.
     #[must_use]
     pub fn is_for(&self, place: Place<'_>) -> bool {

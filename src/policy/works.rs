@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
-use super::elsewhere::KEPT_FOR;
+use super::elsewhere::{KEPT_FOR, Moment};
 use super::flight::Flight;
 use super::lease::Lease;
 use super::sync::Mutex;
@@ -133,17 +133,31 @@ impl Works {
 
     /// As [`Self::changed`], of a key in all databases. Returns how many of these there may be.
     ///
-    /// `may_be_own`: what changed it may be that a load was kept.
-    pub(super) fn changed_everywhere(&self, key: &[u8], may_be_own: bool) -> u16 {
+    /// Who waits for a lease looks again once the change has happened.
+    pub(super) fn changed_everywhere(&self, key: &[u8], moment: Moment) -> u16 {
         let databases = self.databases.load(Ordering::Relaxed);
-        let is_own = |work: &mut Option<Work>| match work {
-            Some(Work::Load(flight)) => may_be_own && flight.is_kept(),
-            Some(Work::Lease(_) | Work::Kept(_)) | None => false,
-        };
         for db in 0..databases {
-            if self.len() > 0 && !self.with(db, key, |work| is_own(work)) {
-                self.changed(db, key, Change::Removed);
+            if self.len() == 0 {
+                break;
             }
+            self.with(db, key, |work| {
+                let stays = match work {
+                    Some(Work::Load(flight)) if moment == Moment::Told && flight.is_kept() => true,
+                    Some(Work::Load(flight)) => {
+                        flight.void();
+                        false
+                    }
+                    Some(Work::Lease(_)) if moment == Moment::Begins => true,
+                    Some(Work::Lease(lease)) => {
+                        lease.tell_all();
+                        false
+                    }
+                    Some(Work::Kept(_)) | None => true,
+                };
+                if !stays {
+                    *work = None;
+                }
+            });
         }
         databases
     }

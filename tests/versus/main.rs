@@ -9,6 +9,7 @@
 //! - `fake`: upstreams that answer what a test says
 //! - `front`: the same scripts, and more, through corral as a front
 //! - `ladder`: how an upstream tells what changes
+//! - `leases`: a front whose rules lend keys to those who make their values
 //! - `near`: what operators see of a front's near cache
 //! - `own`: what a front answers itself, and who its clients are
 //! - `sampling`: hits of a front that are compared with upstream, and told to it
@@ -33,6 +34,7 @@ mod failing;
 mod fake;
 mod front;
 mod ladder;
+mod leases;
 mod loads;
 mod memory;
 mod near;

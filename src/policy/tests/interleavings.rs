@@ -71,14 +71,14 @@ impl World {
 
     /// A write of a client of ours: the origin has it, and the key is removed upstream.
     fn write(&self) {
-        self.policy.changed_elsewhere(KEY, false);
+        self.policy.changed_elsewhere(KEY, Moment::Begins);
         let version = {
             let mut version = self.origin.lock().unwrap();
             *version += 1;
             *version
         };
         *self.upstream.lock().unwrap() = None;
-        self.policy.changed_elsewhere(KEY, false);
+        self.policy.changed_elsewhere(KEY, Moment::Ended);
         self.floor.fetch_max(version, SeqCst);
     }
 

@@ -1,0 +1,197 @@
+//! Leases of keys whose values clients make, and store in the Redis behind a front.
+//!
+//! Who reads and who writes a key holds no lock of a shard, and what was written is seen only by
+//! reading again. So whoever waits looks again after each change, and asks once more if there is
+//! still nothing; but nobody waits for longer than one lease. What a client has or waits for is
+//! noted by its number, as its reads may be answered on any thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::keyspace::Place;
+use crate::policy::lease::{Asked, ClientId, Lease};
+use crate::policy::reads::WORKS_MAX;
+use crate::policy::sync::Mutex;
+use crate::policy::works::Work;
+use crate::policy::{Active, Policy, Wait, millis};
+
+/// What a read that found nothing elsewhere comes to, where clients make the values.
+pub enum Turn {
+    /// Nil: the client holds the lease, or nobody is to be waited for.
+    Nil,
+    /// To be read again after this, unless the lease was inherited: then, nil.
+    Wait(Wait),
+}
+
+/// What clients hold, and wait for.
+#[derive(Default)]
+pub(in crate::policy) struct Roles {
+    clients: Mutex<HashMap<ClientId, Vec<Role>>>,
+}
+
+struct Role {
+    db: u16,
+    key: Box<[u8]>,
+    /// When it was given, or when the client began to wait for it.
+    since: Instant,
+    is_holder: bool,
+}
+
+impl Role {
+    fn is_of(&self, db: u16, key: &[u8]) -> bool {
+        self.db == db && *self.key == *key
+    }
+}
+
+impl Roles {
+    /// Whether the client holds any lease; and since when it has waited for this one.
+    fn of(&self, client: ClientId, (db, key): (u16, &[u8])) -> (bool, Option<Instant>) {
+        let clients = self.clients.lock();
+        let roles = clients.get(&client).map_or(&[][..], |roles| &roles[..]);
+        let waiting = roles
+            .iter()
+            .find(|role| role.is_of(db, key) && !role.is_holder);
+        let is_holder = roles.iter().any(|role| role.is_holder);
+        (is_holder, waiting.map(|role| role.since))
+    }
+
+    fn set(&self, client: ClientId, role: Role) {
+        let mut clients = self.clients.lock();
+        let roles = clients.entry(client).or_default();
+        roles.retain(|other| !other.is_of(role.db, &role.key));
+        if roles.len() == ROLES_MAX {
+            roles.remove(0);
+        }
+        roles.push(role);
+    }
+
+    /// Takes a client's role for a key.
+    fn take(&self, client: ClientId, (db, key): (u16, &[u8])) -> Option<Role> {
+        let mut clients = self.clients.lock();
+        let roles = clients.get_mut(&client)?;
+        let at = roles.iter().position(|role| role.is_of(db, key))?;
+        let role = roles.swap_remove(at);
+        if roles.is_empty() {
+            clients.remove(&client);
+        }
+        Some(role)
+    }
+}
+
+impl Policy {
+    /// A client's read found nothing under a key that clients make.
+    pub fn lease_elsewhere(
+        self: &Arc<Self>,
+        active: &Arc<Active>,
+        (db, key): (u16, &[u8]),
+        client: ClientId,
+    ) -> Turn {
+        let (now, lease) = (clock::now(), active.rule.spec.lease);
+        let roles = &self.shared.roles;
+        let (is_holder, waiting_since) = roles.of(client, (db, key));
+        let since = waiting_since.unwrap_or(now);
+        let counts = &active.counts;
+        if now >= since + lease {
+            roles.take(client, (db, key));
+            counts.lease_nils.add();
+            return Turn::Nil;
+        }
+        let works = &self.shared.works;
+        let waits = works.with(db, key, |work| {
+            let asked = match work {
+                Some(Work::Lease(held)) => held.ask(client, now),
+                Some(Work::Load(_)) => Asked::Nil,
+                Some(Work::Kept(_)) | None if works.len() >= WORKS_MAX => Asked::Nil,
+                Some(Work::Kept(_)) | None => {
+                    *work = Some(Work::Lease(Lease::new(client, now, active.terms())));
+                    Asked::Leased
+                }
+            };
+            match (asked, work) {
+                (Asked::Held, Some(Work::Lease(held))) if !is_holder => Ok(held.wait(client)),
+                (asked, _) => Err(asked),
+            }
+        });
+        let role = |is_holder, since| Role {
+            db,
+            key: key.into(),
+            since,
+            is_holder,
+        };
+        match waits {
+            Ok(told) => {
+                counts.lease_waits.add();
+                roles.set(client, role(false, since));
+                let key = self.store.key(key);
+                let place = Place { db, key };
+                let wait = Wait::for_lease((place, db), (self, active), client, told);
+                Turn::Wait(wait.at_most_until(since + lease))
+            }
+            Err(Asked::Leased) => {
+                counts.leases.add();
+                roles.set(client, role(true, now));
+                Turn::Nil
+            }
+            Err(Asked::Held) => {
+                counts.lease_nils.add();
+                Turn::Nil
+            }
+            Err(Asked::Nil) => Turn::Nil,
+        }
+    }
+
+    /// A client that waited has inherited a lease.
+    pub fn inherited_elsewhere(&self, client: ClientId, (db, key): (u16, &[u8])) {
+        let roles = &self.shared.roles;
+        // Who has left meanwhile has no role any more, and has passed it on.
+        if roles.take(client, (db, key)).is_some() {
+            let role = Role {
+                db,
+                key: key.into(),
+                since: clock::now(),
+                is_holder: true,
+            };
+            roles.set(client, role);
+        }
+    }
+
+    /// A client is about to store values under keys that it may have the leases of: notes how long
+    /// it took to make them. The others are told when they are there.
+    pub fn made_elsewhere(&self, client: ClientId, db: u16, key: &[u8]) {
+        let roles = &self.shared.roles;
+        if !self.is_on() || roles.take(client, (db, key)).is_none() {
+            return;
+        }
+        let took = self.shared.works.with(db, key, |work| match work {
+            Some(Work::Lease(lease)) => lease.held_for(client, clock::now()),
+            Some(Work::Load(_) | Work::Kept(_)) | None => None,
+        });
+        if let (Some(took), Some(active)) = (took, self.shared.table.read().find(key)) {
+            active.counts.leases_kept.add();
+            active.counts.delta.note(millis(took));
+        }
+    }
+
+    /// A client of the front leaves: others inherit its leases, and it none.
+    pub fn leave_elsewhere(&self, client: ClientId) {
+        let left = self.shared.roles.clients.lock().remove(&client);
+        let now = clock::now();
+        for Role { db, key, .. } in left.into_iter().flatten() {
+            self.shared.works.with(db, &key, |work| {
+                let Some(Work::Lease(lease)) = work else {
+                    return;
+                };
+                lease.forget(client);
+                if lease.holder() == Some(client) && !lease.hand_over(now) {
+                    *work = None;
+                }
+            });
+        }
+    }
+}
+
+/// Keys that one client may hold or wait for; beyond that, the oldest are forgotten.
+const ROLES_MAX: usize = 128;

@@ -1,0 +1,146 @@
+//! A front whose rules lend keys: of all who miss one, one makes its value, and the others wait.
+
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::common::{Client, Missing, Server, until};
+use super::near::coherent;
+
+/// An upstream, and a front of it with a rule for `l:*`.
+struct Bench {
+    upstream: Server,
+    front: Server,
+    _dir: TempDir,
+}
+
+impl Bench {
+    fn new(lease: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("corral.toml");
+        let rule = format!("[[rule]]\nmatch = \"l:*\"\nlease = \"{lease}\"\nttl = \"60s\"\n");
+        fs::write(&file, rule).expect("a file");
+        let upstream = Server::redis(&[]);
+        let front = coherent(&upstream, &["--config", file.to_str().expect("text")]);
+        Self {
+            upstream,
+            front,
+            _dir: dir,
+        }
+    }
+
+    /// A client that holds the lease of a key.
+    fn holder(&self, key: &str) -> Client {
+        let mut client = self.front.connect();
+        assert_eq!(client.say(&format!("GET {key}")), "$-1\r\n");
+        client
+    }
+
+    /// A client that waits for a key.
+    fn waiter(&self, key: &str) -> Client {
+        let mut client = self.front.connect();
+        client.send(format!("GET {key}\r\n").as_bytes());
+        assert!(matches!(
+            client.frame_within(SILENCE),
+            Err(Missing::Silence)
+        ));
+        client
+    }
+}
+
+fn reply(client: &mut Client) -> String {
+    String::from_utf8(client.frame().expect("a reply")).expect("text")
+}
+
+/// How long nothing must come for a test to believe that it will not.
+const SILENCE: Duration = Duration::from_millis(100);
+
+#[test]
+fn of_a_herd_one_makes_the_value_and_the_others_get_it() {
+    let bench = Bench::new("60s");
+    let mut clients: Vec<Client> = (0..100).map(|_| bench.front.connect()).collect();
+    for client in &mut clients {
+        client.send(b"GET l:1\r\n");
+    }
+    let mut makers = Vec::new();
+    until("somebody is to make it", || {
+        makers = (0..clients.len())
+            .filter(|&at| clients[at].frame_within(Duration::from_millis(1)).is_ok())
+            .collect();
+        !makers.is_empty()
+    });
+    assert_eq!(makers.len(), 1);
+    let mut maker = clients.remove(makers[0]);
+    assert_eq!(maker.say("SET l:1 made EX 100"), "+OK\r\n");
+    for client in &mut clients {
+        assert_eq!(reply(client), "$4\r\nmade\r\n");
+    }
+    assert_eq!(bench.front.connect().say("GET l:1"), "$4\r\nmade\r\n");
+}
+
+#[test]
+fn who_waits_also_gets_what_somebody_else_stored_wherever() {
+    let bench = Bench::new("60s");
+    let _holder = bench.holder("l:1");
+    let mut waiter = bench.waiter("l:1");
+    assert_eq!(bench.upstream.connect().say("SET l:1 direct"), "+OK\r\n");
+    assert_eq!(reply(&mut waiter), "$6\r\ndirect\r\n");
+}
+
+#[test]
+fn exactly_one_inherits_from_a_holder_that_leaves_or_whose_key_is_removed() {
+    for removal in [None, Some("DEL l:1"), Some("UNLINK l:1")] {
+        let bench = Bench::new("60s");
+        let mut holder = Some(bench.holder("l:1"));
+        let mut waiters: Vec<Client> = (0..3).map(|_| bench.waiter("l:1")).collect();
+        match removal {
+            None => drop(holder.take()),
+            Some(removal) => {
+                holder.as_mut().expect("still here").say(removal);
+            }
+        }
+        let mut heirs = Vec::new();
+        until("somebody inherits", || {
+            let heard = |at: &usize| waiters[*at].frame_within(SILENCE).is_ok();
+            heirs = (0..3).filter(heard).collect();
+            !heirs.is_empty()
+        });
+        assert_eq!(heirs.len(), 1, "{removal:?}");
+        let mut heir = waiters.remove(heirs[0]);
+        assert_eq!(heir.say("SET l:1 made"), "+OK\r\n");
+        for waiter in &mut waiters {
+            assert_eq!(reply(waiter), "$4\r\nmade\r\n", "{removal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_holder_waits_for_nobody() {
+    let bench = Bench::new("60s");
+    let mut holder = bench.holder("l:1");
+    let _other = bench.holder("l:2");
+    assert_eq!(holder.say("GET l:1"), "$-1\r\n");
+    assert_eq!(holder.say("GET l:2"), "$-1\r\n");
+    assert_eq!(holder.say("MGET l:2 l:1"), "*2\r\n$-1\r\n$-1\r\n");
+}
+
+#[test]
+fn nobody_waits_for_longer_than_one_lease() {
+    let bench = Bench::new("300ms");
+    let _holder = bench.holder("l:1");
+    let mut waiters: Vec<Client> = (0..2).map(|_| bench.waiter("l:1")).collect();
+    for waiter in &mut waiters {
+        assert_eq!(reply(waiter), "$-1\r\n");
+    }
+}
+
+#[test]
+fn a_lock_that_is_taken_by_set_nx_is_no_business_of_a_lease() {
+    let bench = Bench::new("60s");
+    let _holder = bench.holder("l:1");
+    let mut other = bench.front.connect();
+    assert_eq!(other.say("EXISTS l:1"), ":0\r\n");
+    assert_eq!(other.say("SET l:1 mine NX EX 5"), "+OK\r\n");
+    assert_eq!(other.say("SET l:1 mine NX EX 5"), "$-1\r\n");
+}
