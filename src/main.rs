@@ -8,8 +8,10 @@
 )]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use corral::config::{Config, Invocation};
+use corral::instance::Instance;
 use corral::logging;
 use corral::server::{self, Server, StartError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +48,8 @@ fn serve(config: Config) -> ExitCode {
     }
     match Server::bind(config).and_then(|server| {
         announce(&server);
-        server.run(signalled())
+        let stopped = signalled(Arc::clone(server.instance()));
+        server.run(stopped)
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
@@ -88,17 +91,24 @@ fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-/// Ends at the first SIGTERM or SIGINT.
-async fn signalled() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
+/// Ends at the first SIGTERM or SIGINT. At a SIGHUP, rules and origins are read anew.
+async fn signalled(instance: Arc<Instance>) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
     ) else {
         return std::future::pending().await;
     };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let name = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hangup.recv() => {}
+        }
+        let instance = Arc::clone(&instance);
+        // Not by the thread that accepts connections. What comes of it, the log has.
+        let _ = tokio::task::spawn_blocking(move || instance.reload_rules()).await;
     };
     tracing::info!("{name}: letting clients finish");
 }

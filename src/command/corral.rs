@@ -1,5 +1,5 @@
 //! `CORRAL.CLIENT`, `CORRAL.CONFIG`, `CORRAL.SLOWLOG`: of Redis's commands about a server those
-//! that mean this server also where Redis's own names mean the one behind it.
+//! that mean this server also where Redis's own names mean the one behind it. And `CORRAL.RELOAD`.
 //!
 //! Their handlers are those of Redis's names; only the help is shorter.
 
@@ -34,5 +34,15 @@ pub(super) fn config_help(context: &mut Context<'_>, _: &Request<'_>) -> Result 
 /// `CORRAL.SLOWLOG HELP`
 pub(super) fn slowlog_help(context: &mut Context<'_>, _: &Request<'_>) -> Result {
     help(context, "CORRAL.SLOWLOG", super::server::SLOWLOG_HELP);
+    Ok(())
+}
+
+/// `CORRAL.RELOAD`: puts the rules and origins in force that the config file has now; if something
+/// is wrong there, the old ones stay.
+pub(super) fn reload(context: &mut Context<'_>, _: &Request<'_>) -> Result {
+    // It reads a small file, as CONFIG REWRITE does.
+    let reloaded = context.instance.reload_rules();
+    reloaded.map_err(|why| CommandError::other(format!("ERR {why}")))?;
+    context.reply.ok();
     Ok(())
 }

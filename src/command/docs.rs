@@ -200,7 +200,7 @@ const TAG: Argument = Argument {
 };
 
 /// The commands that Redis 7.0 does not have, sorted by name.
-pub(super) static OURS: [Docs; 26] = [
+pub(super) static OURS: [Docs; 27] = [
     Docs {
         key_specs: &[first_key(KeyFlags::RO)],
         arguments: &[KEY],
@@ -284,6 +284,10 @@ pub(super) static OURS: [Docs; 26] = [
     ours(
         "corral.info",
         "Get information and statistics about this server",
+    ),
+    ours(
+        "corral.reload",
+        "Put the rules and origins in force that the config file has now",
     ),
     ours(
         "corral.slowlog",

@@ -143,6 +143,7 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "corral.config|rewrite", Exactly(2), OPERATE,    NO_KEYS, server::config_rewrite),
     row(   "corral.config|set", AtLeast(4), OPERATE,        NO_KEYS, server::config_set),
     row(   "corral.info",       AtLeast(1), ANYTIME,        NO_KEYS, server::info),
+    row(   "corral.reload",     Exactly(1), OPERATE.and(NO_MULTI), NO_KEYS, corral::reload),
     row(   "corral.slowlog",    AtLeast(2), NONE,           NO_KEYS, unsupported),
     row(   "corral.slowlog|get", AtLeast(2), OPERATE,       NO_KEYS, server::slowlog_get),
     row(   "corral.slowlog|help", Exactly(2), ANYTIME,      NO_KEYS, corral::slowlog_help),

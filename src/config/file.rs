@@ -68,14 +68,15 @@ pub(super) fn load(path: &Path, config: &mut Config) -> Result<PathBuf, ConfigEr
     std::path::absolute(path).map_err(unreadable)
 }
 
-/// Reads the rules and origins of a file anew. Blocks.
+/// Reads the rules and origins of a file anew. Its settings are not taken up, but must be right.
+/// Blocks.
 ///
 /// # Errors
-/// The first thing that is wrong with them, or with the file.
-pub fn load_rules(path: &Path) -> Result<Rules, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable(path.to_owned(), error))?;
-    rules::parse(&text).map_err(|error| error.in_file(path))
+/// The first thing that is wrong with the file.
+pub fn load_rules(path: &Path) -> Result<Arc<Rules>, ConfigError> {
+    let mut config = Config::default();
+    load(path, &mut config)?;
+    Ok(config.rules)
 }
 
 fn unknown(source: Source, name: &str) -> ConfigError {

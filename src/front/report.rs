@@ -52,6 +52,11 @@ impl Watched for Front {
         *self.baseline.lock() = self.near.counted();
     }
 
+    fn rules_changed(&self) {
+        // A key that had no value may have an origin now, and a copy a shorter time.
+        self.near.void_all(&self.instance.store, self.now());
+    }
+
     fn explain(&self, asked: &Asked<'_>) -> Vec<(&'static str, String)> {
         let store = &self.instance.store;
         let is_known = asked.database < store.databases();
@@ -78,7 +83,18 @@ impl Watched for Front {
             told.push(("reads-under-way", explained.flights.to_string()));
         }
         told.push(("client", client(asked.is_private).to_owned()));
+        let policy = &self.instance.policy;
+        let by_rule = policy.explain_elsewhere(asked.database, asked.key);
+        told.extend(by_rule.facts);
         told.push(("get", self.get(asked, explained.as_ref())));
+        let is_plain = asked.is_private || !self.instance.config().near_cache;
+        if let Some(get) = by_rule.get
+            && !is_plain
+            && is_known
+            && self.selection.has(asked.key)
+        {
+            told.push(("get-if-nil", get));
+        }
         told
     }
 }

@@ -19,6 +19,9 @@ pub trait Watched: Send + Sync {
     /// Counts anew from here, as far as [`Report::since_reset`] tells.
     fn reset(&self);
 
+    /// There are other rules: a reply that is kept may be none that they allow.
+    fn rules_changed(&self);
+
     /// What is here of a key, and what a read would get: names and sentences.
     fn explain(&self, asked: &Asked<'_>) -> Vec<(&'static str, String)>;
 }

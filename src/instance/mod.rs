@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::config::{Config, MaxmemoryPolicy, SetError};
+use crate::config::{self, Config, MaxmemoryPolicy, Rules, SetError};
 use crate::metrics::{LatencyMonitor, Metrics, SlowLog};
 use crate::policy::Policy;
 use crate::store::{self, Options, Store, Tuning};
@@ -58,6 +58,8 @@ pub struct Instance {
     config_generation: AtomicU64,
     /// Whether memory must still shrink after `maxmemory` was lowered.
     pub shrinking: AtomicBool,
+    /// Held while rules are read anew.
+    reloading: Mutex<()>,
     /// Who opens and closes sockets when settings change; there once the server runs.
     pub listeners: OnceLock<Box<dyn Listeners + Send + Sync>>,
     /// The front with a near cache that was built on it, if one was.
@@ -143,6 +145,7 @@ impl Instance {
             config: RwLock::new(Arc::new(config)),
             config_generation: AtomicU64::new(0),
             shrinking: AtomicBool::new(false),
+            reloading: Mutex::new(()),
             listeners: OnceLock::new(),
             front: OnceLock::new(),
         }
@@ -187,6 +190,43 @@ impl Instance {
         *config = Arc::clone(&after);
         self.config_generation.fetch_add(1, Ordering::AcqRel);
         Ok((before, after))
+    }
+
+    /// Puts the rules and origins in force that the config file has now. Blocks while it reads.
+    ///
+    /// # Errors
+    /// There is no file, or something is wrong with it; then nothing has changed. The log has it,
+    /// too.
+    pub fn reload_rules(&self) -> Result<(), String> {
+        // Of two at once, the one that reads later also has the last word.
+        let _reloading = self.reloading.lock();
+        let reloaded = self.rules_of_file().and_then(|rules| {
+            let are_other = !self.policy.table().set().is_as(&rules);
+            self.policy.set_rules(&rules)?;
+            if are_other && let Some(front) = self.front() {
+                front.rules_changed();
+            }
+            Ok(rules)
+        });
+        match reloaded {
+            Ok(rules) => {
+                let (rules, origins) = (rules.rules.len(), rules.origins.len());
+                tracing::info!(rules, origins, "rules and origins were read anew");
+                Ok(())
+            }
+            Err(why) => {
+                tracing::warn!(why, "rules and origins stay as they were");
+                Err(why)
+            }
+        }
+    }
+
+    fn rules_of_file(&self) -> Result<Arc<Rules>, String> {
+        let config = self.config();
+        let path = config
+            .file()
+            .ok_or("The server is running without a config file")?;
+        config::load_rules(path).map_err(|error| error.to_string().replace('\n', " "))
     }
 
     /// When it was started.

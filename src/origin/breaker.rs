@@ -89,6 +89,11 @@ impl Breaker {
         }
     }
 
+    /// Whether no call was let through since it opened.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
     /// Whether a call would be let through.
     pub(super) fn would_pass(&self, now: Instant) -> bool {
         match self.state(now) {

@@ -93,7 +93,15 @@ impl Gate {
         }
         let permit = self.turn(deadline).await?;
         // It may have opened meanwhile.
-        let pass = self.breaker.lock().enter(clock::now()).ok_or_else(open)?;
+        let (pass, is_first_probe) = {
+            let mut breaker = self.breaker.lock();
+            let was_open = breaker.is_open();
+            let pass = breaker.enter(clock::now()).ok_or_else(open)?;
+            (pass, was_open)
+        };
+        if is_first_probe {
+            tracing::info!(origin = self.name, "origin is probed");
+        }
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(Slot {
             gate: self,

@@ -81,7 +81,7 @@ enum Verb<'a> {
 /// A place that values come from.
 pub struct Origin {
     spec: OriginSpec,
-    gate: Gate,
+    gate: Arc<Gate>,
     loader: Loader,
 }
 
@@ -100,18 +100,34 @@ impl Origin {
     /// # Errors
     /// What the settings name is not there: a variable, a certificate, a program.
     pub fn build(spec: &OriginSpec) -> Result<Arc<Self>, String> {
+        Self::build_after(spec, None)
+    }
+
+    /// The same in the place of one of that name. Where the settings are the same, breaker, turns
+    /// and counters go on; files and variables that they name are read anew.
+    ///
+    /// # Errors
+    /// As for [`Self::build`].
+    pub fn build_after(spec: &OriginSpec, before: Option<&Self>) -> Result<Arc<Self>, String> {
         let loader = match &spec.kind {
             OriginKind::Http(http) => Loader::Http(http::Loader::build(http)?),
             OriginKind::Sql(sql) => Loader::Sql(sql::Loader::build(sql)?),
             OriginKind::Command(command) => Loader::Command(command::Loader::build(command)),
             OriginKind::Redis(redis) => Loader::Redis(redis::Loader::build(redis)?),
         };
-        Ok(Self::with(spec, loader))
+        let before = before.filter(|before| before.spec == *spec);
+        let gate = before.map(|before| Arc::clone(&before.gate));
+        Ok(Arc::new(Self {
+            gate: gate.unwrap_or_else(|| Arc::new(Gate::new(spec))),
+            spec: spec.clone(),
+            loader,
+        }))
     }
 
+    #[cfg(test)]
     fn with(spec: &OriginSpec, loader: Loader) -> Arc<Self> {
         Arc::new(Self {
-            gate: Gate::new(spec),
+            gate: Arc::new(Gate::new(spec)),
             spec: spec.clone(),
             loader,
         })

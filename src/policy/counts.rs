@@ -58,6 +58,9 @@ macro_rules! counts {
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.get()),)+].into_iter()
             }
+
+            /// The names of the counts, and what each is of: a sentence with a space before it.
+            pub const MEANINGS: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)+];
         }
     };
 }

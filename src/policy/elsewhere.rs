@@ -147,10 +147,15 @@ impl Policy {
         })
     }
 
+    /// Whether something may be under way, or be remembered: also by rules that are gone.
+    fn has_worked(&self) -> bool {
+        self.shared.works.is_used()
+    }
+
     /// A key was changed elsewhere, in whichever database.
     ///
     pub fn changed_elsewhere(&self, key: &[u8], moment: Moment) {
-        if !self.is_on() {
+        if !self.has_worked() {
             return;
         }
         let databases = self.shared.works.changed_everywhere(key, moment);
@@ -166,7 +171,7 @@ impl Policy {
 
     /// All keys were changed elsewhere.
     pub fn all_changed_elsewhere(&self) {
-        if !self.is_on() {
+        if !self.has_worked() {
             return;
         }
         self.shared.works.void_all();

@@ -272,8 +272,9 @@ impl Lease {
         self.waiting.retain(|waiter| !waiter.told.is_closed());
     }
 
-    /// Until when the holder has.
-    fn until(&self) -> Instant {
+    /// Until when the holder has, or the key is open.
+    #[must_use]
+    pub fn until(&self) -> Instant {
         match self.state {
             State::Held { since, .. } => since + self.terms.lease,
             State::Open { until } => until,

@@ -21,6 +21,7 @@ pub mod lease;
 mod loads;
 mod memory;
 mod reads;
+mod report;
 pub mod rules;
 mod sync;
 mod wait;
@@ -40,11 +41,13 @@ use crate::clock;
 use crate::config::rules::Rules;
 use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 
+pub use crate::origin::{BreakerState, FailureKind, Origin, OriginReport};
 use counts::Counts;
 pub use elsewhere::{Brought, Elsewhere, Moment, Turn};
 use lease::Terms;
 use memory::Memory;
 pub use reads::{Asker, Hit, Leases, Made, Miss};
+pub use report::KeyReport;
 use rules::{Rule, RuleSet};
 pub use wait::{Arrivals, Arrived, Outcome, Wait};
 use works::Works;
@@ -93,8 +96,8 @@ pub struct Active {
     /// What it says.
     pub rule: Arc<Rule>,
     /// What came of it.
-    pub counts: Counts,
-    memory: Memory,
+    pub counts: Arc<Counts>,
+    memory: Arc<Memory>,
     refreshes: Arc<Semaphore>,
 }
 
@@ -126,20 +129,19 @@ impl Policy {
         }
         // Some origins start tasks of their own when they are built.
         let entered = self.runtime.get().map(Handle::enter);
-        let set = RuleSet::build(rules)?;
+        let before = self.table();
+        let set = RuleSet::build_after(rules, &before.set)?;
         drop(entered);
-        let table = Table::new(set);
+        let table = Table::new(set, &before);
         let is_on = !table.set.is_empty();
-        // Whoever finds the new rules finds a store that tells of changes.
+        // Whoever finds the new rules finds a store that tells of changes. It still does when there
+        // are no rules any more, as what began by the old ones is under way.
         if is_on {
-            self.store.observe(true);
+            self.store.observe();
         }
         *self.shared.table.write() = Arc::new(table);
         self.shared.is_on.store(is_on, Ordering::Release);
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
-        if !is_on {
-            self.store.observe(false);
-        }
         Ok(())
     }
 
@@ -196,8 +198,19 @@ impl Drop for Policy {
 }
 
 impl Table {
-    fn new(set: RuleSet) -> Self {
-        let active: Vec<Arc<Active>> = set.rules().iter().map(Active::new).collect();
+    fn new(set: RuleSet, before: &Self) -> Self {
+        // Else a key may have changed while it was another rule's, which this one was not told.
+        let patterns = |set: &RuleSet| -> Vec<String> {
+            let rules = set.rules().iter();
+            rules.map(|rule| rule.spec.pattern.clone()).collect()
+        };
+        let has_same_keys = patterns(&set) == patterns(&before.set);
+        let renewed = |rule: &Arc<Rule>| {
+            let of_name = |active: &&Arc<Active>| active.rule.spec.name == rule.spec.name;
+            let known = before.active.iter().find(of_name);
+            Active::new(rule, known, has_same_keys)
+        };
+        let active: Vec<Arc<Active>> = set.rules().iter().map(renewed).collect();
         let any = |is: fn(&Active) -> bool| active.iter().any(|active| is(active));
         Self {
             has_origins: any(|active| active.rule.origin.is_some()),
@@ -257,15 +270,26 @@ impl Table {
 }
 
 impl Active {
-    fn new(rule: &Arc<Rule>) -> Arc<Self> {
+    /// A rule, which may go on from what there was by its name.
+    fn new(rule: &Arc<Rule>, before: Option<&Arc<Self>>, has_same_keys: bool) -> Arc<Self> {
         let spec = &rule.spec;
+        let origin = |rule: &Rule| rule.origin.as_ref().map(|origin| origin.spec().clone());
+        let is_same = |before: &&Arc<Self>| {
+            has_same_keys && before.rule.spec == *spec && origin(&before.rule) == origin(rule)
+        };
+        let memory = before.filter(is_same).map_or_else(
+            || Arc::new(Memory::new(spec.negative_ttl, spec.error_ttl)),
+            |before| Arc::clone(&before.memory),
+        );
         let refreshes = rule
             .origin
             .as_ref()
             .map_or(0, |origin| origin.spec().refresh_concurrency);
         Arc::new(Self {
-            memory: Memory::new(spec.negative_ttl, spec.error_ttl),
-            counts: Counts::default(),
+            memory,
+            counts: before
+                .map(|before| Arc::clone(&before.counts))
+                .unwrap_or_default(),
             refreshes: Arc::new(Semaphore::new(refreshes)),
             rule: Arc::clone(rule),
         })

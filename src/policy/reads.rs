@@ -74,7 +74,7 @@ pub struct Made {
 
 /// Which stale value may be served.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Window {
+pub(super) enum Window {
     /// At once, while the next one is loaded.
     WhileRevalidate,
     /// Once a load has failed or takes too long.
@@ -427,7 +427,7 @@ enum Answer {
 
 impl Active {
     /// In which window the value that expired is, if it is in any.
-    fn window(&self, view: &mut View<'_>, place: Place<'_>) -> Option<Window> {
+    pub(super) fn window(&self, view: &mut View<'_>, place: Place<'_>) -> Option<Window> {
         if self.stale_for().is_zero() {
             return None;
         }

@@ -44,11 +44,21 @@ impl RuleSet {
     /// # Errors
     /// What an origin needs is not there.
     pub fn build(rules: &Rules) -> Result<Self, String> {
+        Self::build_after(rules, &Self::default())
+    }
+
+    /// The same in the place of others, whose origins go on where nothing about them has changed.
+    ///
+    /// # Errors
+    /// As for [`Self::build`].
+    pub fn build_after(rules: &Rules, before: &Self) -> Result<Self, String> {
         let mut origins = Vec::new();
         let mut by_name = HashMap::new();
         for spec in &rules.origins {
-            let origin =
-                Origin::build(spec).map_err(|why| format!("origin {:?}: {why}", spec.name))?;
+            let of_name = |origin: &&Arc<Origin>| origin.spec().name == spec.name;
+            let known = before.origins.iter().find(of_name);
+            let origin = Origin::build_after(spec, known.map(|known| &**known))
+                .map_err(|why| format!("origin {:?}: {why}", spec.name))?;
             by_name.insert(spec.name.as_str(), Arc::clone(&origin));
             origins.push(origin);
         }
@@ -88,6 +98,14 @@ impl RuleSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether these are the rules and origins that the file has.
+    #[must_use]
+    pub fn is_as(&self, file: &Rules) -> bool {
+        let rules = self.rules.iter().map(|rule| &rule.spec);
+        let origins = self.origins.iter().map(|origin| origin.spec());
+        rules.eq(&file.rules) && origins.eq(&file.origins)
     }
 
     /// All of them, in order.

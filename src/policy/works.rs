@@ -54,6 +54,11 @@ impl Works {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// Whether a key was ever worked on.
+    pub(super) fn is_used(&self) -> bool {
+        self.databases.load(Ordering::Relaxed) > 0
+    }
+
     /// Calls `with` with the work on a key. It may end it by taking it.
     pub(super) fn with<R>(
         &self,

@@ -28,6 +28,17 @@ pub fn is_due(left_ms: u64, loaded: Loaded, beta: f64, random: impl FnOnce() -> 
     lead_ms >= left_ms
 }
 
+/// The chance that a reader now is the one: what [`is_due`] draws by.
+#[must_use]
+pub fn chance(left_ms: u64, loaded: Loaded, beta: f64) -> f64 {
+    if loaded.delta_ms == 0 || beta <= 0.0 || is_early(left_ms, loaded) {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "told to people")]
+    let left_ms = left_ms as f64;
+    (-left_ms / (f64::from(loaded.delta_ms) * beta)).exp()
+}
+
 /// Whether it is too early to refresh a value, whatever its rule says: what nearly every read
 /// finds.
 #[inline]

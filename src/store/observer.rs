@@ -46,11 +46,14 @@ impl Store {
         debug_assert!(is_first, "a store has one observer");
     }
 
-    /// From the next change on, tells the observer, or no more.
-    pub fn observe(&self, is_on: bool) {
+    /// From the next change on, tells the observer.
+    pub fn observe(&self) {
+        if self.observed.is_on.load(Ordering::Acquire) {
+            return;
+        }
         // Who changes a key now holds a lock: what it has not told yet is nobody's business.
         drop(self.lock_all());
-        self.observed.is_on.store(is_on, Ordering::Release);
+        self.observed.is_on.store(true, Ordering::Release);
     }
 
     /// The observer, where it wants to be told.

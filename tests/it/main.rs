@@ -5,6 +5,7 @@
 //! - [`connections`]: the life of a connection: who it is, pause, kill, monitor, the server's end.
 //! - [`tls`]: the TLS port.
 //! - [`ready`]: whether the admin port calls it ready.
+//! - [`rules`]: rules and origins as clients see them.
 //! - [`redis_rs`]: the `redis` crate against it.
 //!
 //! What a reply must be is written out by hand, as redis-server 7.0.15 sends it.
@@ -16,4 +17,5 @@ mod connections;
 mod hostile;
 mod ready;
 mod redis_rs;
+mod rules;
 mod tls;

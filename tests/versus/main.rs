@@ -12,6 +12,7 @@
 //! - `leases`: a front whose rules lend keys to those who make their values
 //! - `near`: what operators see of a front's near cache
 //! - `own`: what a front answers itself, and who its clients are
+//! - `reload`: rules and origins of a server that runs
 //! - `sampling`: hits of a front that are compared with upstream, and told to it
 //! - `sentinel`: a front whose upstream moves
 //! - `start`: flags, files, exit codes and the admin port
@@ -40,6 +41,7 @@ mod memory;
 mod near;
 mod own;
 mod random;
+mod reload;
 mod sampling;
 mod script;
 mod sentinel;

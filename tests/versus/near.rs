@@ -227,7 +227,7 @@ fn a_key_is_explained_in_plain_words() {
     let mut client = front.connect();
     assert_eq!(client.say("SET k value PX 60000"), OK);
     let told = client.say("CACHE.EXPLAIN k");
-    assert!(told.starts_with("*8\r\n"), "{told}");
+    assert!(told.starts_with("*9\r\n"), "{told}");
     for line in [
         "mode: front\r\n",
         "database: 0\r\n",
@@ -236,6 +236,7 @@ fn a_key_is_explained_in_plain_words() {
         "lost: the key was not read before",
         "reads-under-way: 0\r\n",
         "client: shared",
+        "rule: none: there are no rules\r\n",
         "get: ask upstream, and keep the reply: ",
     ] {
         assert!(told.contains(line), "{line}: {told}");
@@ -261,7 +262,7 @@ fn a_key_is_explained_in_plain_words() {
     client.say("HELLO 3");
     let told = client.say("CACHE.EXPLAIN k");
     assert!(
-        told.starts_with("%8\r\n$4\r\nmode\r\n$5\r\nfront\r\n"),
+        told.starts_with("%9\r\n$4\r\nmode\r\n$5\r\nfront\r\n"),
         "{told}"
     );
     assert!(told.contains("$4\r\ncopy\r\n*2\r\n"), "{told}");

@@ -217,7 +217,7 @@ fn http(port: u16, request: &str) -> String {
     answer
 }
 
-fn fetch(port: u16, path: &str) -> String {
+pub(crate) fn fetch(port: u16, path: &str) -> String {
     http(
         port,
         &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),

@@ -68,14 +68,21 @@ fn is_private(context: &Context<'_>) -> bool {
 fn of_keyspace(context: &mut Context<'_>, key: &[u8]) -> Vec<(&'static str, String)> {
     let place = context.place(key);
     let (hash, now_ms) = (place.key.hash, context.view.now_ms());
-    let policy = context.view.locked().shard(hash).tuning().policy;
+    let eviction = context.view.locked().shard(hash).tuning().policy;
     let mut told = vec![
         ("mode", "standalone".to_owned()),
         ("database", context.session.db.to_string()),
     ];
+    let (table, client) = (&context.session.reads.table, context.session.client.id);
+    let policy = &context.instance.policy;
+    let report = policy.explain(table.as_deref(), &mut context.view, place, client);
     let Some(entry) = context.view.peek(place) else {
         told.push(("key", "is not there".to_owned()));
-        told.push(("get", "reply nil, and count a miss".to_owned()));
+        told.extend(report.facts);
+        let get = report
+            .get
+            .unwrap_or_else(|| "reply nil, and count a miss".to_owned());
+        told.push(("get", get));
         return told;
     };
     let encoding = strings::encoding(entry.value(), entry.is_grown());
@@ -90,14 +97,15 @@ fn of_keyspace(context: &mut Context<'_>, key: &[u8]) -> Vec<(&'static str, Stri
         },
     ));
     let (idle, clock) = (entry.idle_seconds(now_ms), entry.clock());
-    if policy.is_lfu() || policy == Policy::AllKeysTinyLfu {
+    if eviction.is_lfu() || eviction == Policy::AllKeysTinyLfu {
         let shard = context.view.locked().shard(hash);
         let frequency = shard.frequency(clock, hash, now_ms);
         told.push(("frequency", frequency.to_string()));
     }
-    if !policy.is_lfu() {
+    if !eviction.is_lfu() {
         told.push(("idle-seconds", idle.to_string()));
     }
+    told.extend(report.facts);
     told.push((
         "get",
         "be answered with the value, and count a hit".to_owned(),

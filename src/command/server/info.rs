@@ -5,6 +5,7 @@
 //! does not use it.
 
 mod front;
+mod loads;
 mod sections;
 
 use std::fmt::{Display, Write as _};
@@ -23,7 +24,7 @@ pub(crate) use front::section_for_upstreams_info;
 /// `INFO [section …]`
 pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let is_front = context.instance.upstream.is_some();
-    let wanted = wanted(request, is_front);
+    let wanted = wanted(request, is_front, context.instance.policy.is_on());
     let mut lines = Lines::default();
     if !wanted.is_empty() {
         let facts = Facts::gather(context);
@@ -37,7 +38,7 @@ pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>)
 }
 
 /// The sections that are asked for, each once, in their order.
-fn wanted(request: &Request<'_>, is_front: bool) -> Vec<&'static Section> {
+fn wanted(request: &Request<'_>, is_front: bool, has_rules: bool) -> Vec<&'static Section> {
     let asks = |words: &[&str]| {
         request
             .iter_from(1)
@@ -48,7 +49,10 @@ fn wanted(request: &Request<'_>, is_front: bool) -> Vec<&'static Section> {
     let is_wanted =
         |section: &&Section| all || (default && section.is_default) || asks(section.names);
     let of_front: &[Section] = if is_front { front::SECTIONS } else { &[] };
-    let sections = of_front.iter().chain(sections::SECTIONS);
+    // Who has no rules, and does not ask, is not told of them.
+    let has_loads = has_rules || asks(loads::SECTIONS[0].names);
+    let of_rules: &[Section] = if has_loads { loads::SECTIONS } else { &[] };
+    let sections = of_front.iter().chain(sections::SECTIONS).chain(of_rules);
     sections.filter(is_wanted).collect()
 }
 
@@ -143,7 +147,7 @@ mod tests {
     fn titles(line: &str) -> Vec<&'static str> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let owned = OwnedRequest::of(&words);
-        wanted(&owned.as_request(), false)
+        wanted(&owned.as_request(), false, false)
             .iter()
             .map(|section| section.title)
             .collect()

@@ -32,6 +32,11 @@ left: `a:*:*` catches `1` and `2:3` of `a:1:2:3`.
 refused when the file is read.
 - Durations are a whole number with its unit: `250ms`, `2s`, `5m`, `1h`, `7d`.
 - CONFIG REWRITE leaves rules and origins as they are.
+- `CORRAL.RELOAD`, or SIGHUP, reads them anew and drops no connection; other settings are not \
+taken up, but must be right, too. If anything in the file is wrong, nothing changes, and the \
+reply and the log say what. Counters go on for a rule of the same name, breaker and queue for an \
+origin whose settings are the same, and what is under way ends by the rules that it began by.
+- As a front, `beta`, `soft-timeout`, `lease` and the two settings for stale values do nothing.
 
 ";
 

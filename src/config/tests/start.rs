@@ -144,7 +144,7 @@ fn rules_and_origins_come_with_the_settings_and_stop_the_start_when_they_are_wro
     let file = TomlFile::with("port = 1\n[[rule]]\nmatch = 'user:*'\nlease = '2s'\n");
     let config = file.start(&[], &[]).unwrap();
     assert_eq!(config.rules().rules[0].pattern, "user:*");
-    assert_eq!(load_rules(&file.0).unwrap(), *config.rules());
+    assert_eq!(*load_rules(&file.0).unwrap(), *config.rules());
     fs::write(
         &file.0,
         "port = 1\n[[rule]]\nmatch = 'user:*'\nlaese = '2s'\n",
@@ -156,6 +156,9 @@ fn rules_and_origins_come_with_the_settings_and_stop_the_start_when_they_are_wro
          4 | laese = '2s'"
     );
     assert!(load_rules(&file.0).is_err());
+    fs::write(&file.0, "port = 'many'\n").unwrap();
+    let error = load_rules(&file.0).unwrap_err().to_string();
+    assert!(error.contains("corral.toml:1: \"many\" is not"), "{error}");
 }
 
 #[test]

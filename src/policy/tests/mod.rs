@@ -32,8 +32,8 @@ fn policy_on(
     };
     let set = RuleSet::build(&rules::parse(rule).unwrap()).unwrap();
     let set = set.with_origin(&origin_with(no_limits, answer));
-    policy.store.observe(true);
-    *policy.shared.table.write() = Arc::new(Table::new(set));
+    policy.store.observe();
+    *policy.shared.table.write() = Arc::new(Table::new(set, &Table::default()));
     policy.shared.is_on.store(true, Ordering::Release);
     policy
 }

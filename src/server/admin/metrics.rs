@@ -2,7 +2,9 @@
 //! of every command's run time.
 //!
 //! Names begin with `corral_`, units are seconds and bytes. Labels are names of commands, error
-//! codes and numbers of databases: never anything a client can make up.
+//! codes, numbers of databases, rules and origins of the file: never anything a client can make up.
+
+mod loads;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,6 +47,7 @@ pub(super) fn render(instance: &Instance) -> Result<String, Error> {
         Some(front) => near(&mut page, &front.report()),
         None => keyspace(&mut page, &totals),
     }
+    loads::write(&mut page, &instance.policy.table());
     memory(&mut page, instance, &totals);
     server(&mut page, instance);
     if let Some(upstream) = &instance.upstream {
@@ -522,7 +525,7 @@ const LAST_POWER: u32 = 32;
 const NANOS_PER_SECOND: f64 = 1e9;
 const MILLIS_PER_SECOND: f64 = 1e3;
 
-/// Gives a metric its label.
+/// Gives a metric one more label.
 trait Labelled {
     fn labelled(self, name: &str, value: &str) -> Self;
 }
@@ -532,7 +535,9 @@ impl Labelled for Metric {
         let mut label = LabelPair::default();
         label.set_name(name.to_owned());
         label.set_value(value.to_owned());
-        self.set_label(vec![label]);
+        let mut labels = self.get_label().to_vec();
+        labels.push(label);
+        self.set_label(labels);
         self
     }
 }

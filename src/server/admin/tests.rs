@@ -214,3 +214,26 @@ fn a_port_that_is_taken_is_told_with_its_address() {
     let expected = format!("cannot listen on 127.0.0.1:{port} (admin-port): ");
     assert!(error.starts_with(&expected), "{error}");
 }
+
+#[test]
+fn metrics_tell_of_rules_and_origins_by_their_names() {
+    let instance = instance();
+    let rules = crate::config::rules::parse(
+        "[[origin]]\nname = \"here\"\nkind = \"command\"\nload = [\"true\"]\n\
+         [[rule]]\nmatch = \"o:*\"\norigin = \"here\"\n\
+         [[rule]]\nmatch = \"l:*\"\nlease = \"1s\"\n",
+    );
+    instance.policy.set_rules(&rules.unwrap()).unwrap();
+    run(&instance, "get l:1\n");
+    let page = scrape(&metrics::render(&instance).unwrap());
+    assert_eq!(value(&page, "corral_rule_leases_total", "l:*"), Some(1.0));
+    assert_eq!(value(&page, "corral_rule_leases_total", "o:*"), Some(0.0));
+    assert_eq!(value(&page, "corral_rule_delta_seconds", "o:*"), Some(0.0));
+    assert_eq!(value(&page, "corral_origin_calls_total", "here"), Some(0.0));
+    assert_eq!(
+        value(&page, "corral_origin_failures_total", "timeout"),
+        Some(0.0)
+    );
+    assert_eq!(value(&page, "corral_origin_breaker", "closed"), Some(1.0));
+    assert_eq!(value(&page, "corral_origin_breaker", "open"), Some(0.0));
+}

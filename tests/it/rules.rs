@@ -1,0 +1,287 @@
+//! Rules and origins as clients see them: what `CACHE.EXPLAIN`, `CORRAL.RELOAD` and
+//! `CORRAL.INFO loads` say.
+//!
+//! The origin is a command that writes a line for each of its loads, so that they can be counted.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use super::common::{Client, TestServer, request, until};
+
+/// A server whose rules are in a file of its own.
+struct Ruled {
+    server: TestServer,
+    directory: tempfile::TempDir,
+}
+
+impl Ruled {
+    fn with(rules: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("corral.toml");
+        fs::write(&file, rules_in(&directory, rules)).expect("it can be written");
+        let server = TestServer::with(&[("config", &file.display().to_string())]);
+        Self { server, directory }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("corral.toml")
+    }
+
+    /// Other rules in its file.
+    fn change(&self, rules: &str) {
+        fs::write(self.file(), rules_in(&self.directory, rules)).expect("it can be written");
+    }
+
+    /// How often the origin was asked.
+    fn loads(&self) -> usize {
+        let asked = fs::read_to_string(self.directory.path().join("asked"));
+        asked.unwrap_or_default().lines().count()
+    }
+}
+
+/// An origin `count`, which has no keys with `absent` and fails for those with `fail`; the rules.
+fn rules_in(directory: &tempfile::TempDir, rules: &str) -> String {
+    let asked = directory.path().join("asked");
+    format!(
+        r#"
+[[origin]]
+name = "count"
+kind = "command"
+load = ["sh", "-c", '''
+echo "$1" >> {asked}
+case "$1" in absent*) exit 66;; fail*) echo "as asked" >&2; exit 3;; esac
+printf %s "$1"
+''', "sh", "{{1}}"]
+
+{rules}"#,
+        asked = asked.display()
+    )
+}
+
+const ORIGIN: &str = r#"
+[[rule]]
+match = "o:*"
+name = "of-origin"
+origin = "count"
+"#;
+
+const LEASE: &str = r#"
+[[rule]]
+match = "l:*"
+name = "leased"
+lease = "20s"
+"#;
+
+fn words(line: &str) -> Vec<u8> {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    request(&words)
+}
+
+trait Talks {
+    fn say(&mut self, line: &str, reply: &str);
+    fn told(&mut self, line: &str) -> String;
+}
+
+impl Talks for Client<TcpStream> {
+    #[track_caller]
+    fn say(&mut self, line: &str, reply: &str) {
+        self.ask(words(line), reply);
+    }
+
+    /// The lines of an array of bulk strings.
+    #[track_caller]
+    fn told(&mut self, line: &str) -> String {
+        self.send(words(line));
+        let header = self.line();
+        let count = header
+            .strip_prefix('*')
+            .and_then(|count| count.parse().ok());
+        let count: usize = count.unwrap_or_else(|| panic!("no array: {header}"));
+        (0..count)
+            .map(|_| {
+                self.line();
+                self.line() + "\n"
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn cache_explain_tells_rule_freshness_origin_and_what_a_get_would_do() {
+    let ruled = Ruled::with(&format!(
+        "{ORIGIN}ttl = \"60s\"\nstale-if-error = \"10s\"\n{LEASE}"
+    ));
+    let mut client = ruled.server.connect();
+    let mut holds = |key: &str, lines: &[&str]| {
+        let told = client.told(&format!("CACHE.EXPLAIN {key}"));
+        for line in lines {
+            assert!(told.contains(line), "no {line:?} in:\n{told}");
+        }
+    };
+    holds(
+        "plain",
+        &["rule: none of 2 matches\n", "freshness: absent\n"],
+    );
+    holds(
+        "o:1",
+        &[
+            "rule: 1: of-origin (match o:*)\n",
+            "freshness: absent\n",
+            "beta: 1\n",
+            "stale-served: 10000 ms if that fails\n",
+            "origin: count: breaker closed, 0 calls under way, 0 wait\n",
+            "get: wait for a load from count\n",
+        ],
+    );
+    assert_eq!(ruled.loads(), 0, "to explain loads nothing");
+    let mut reader = ruled.server.connect();
+    reader.say("GET o:1", "$1\r\n1\r\n");
+    holds(
+        "o:1",
+        &[
+            "freshness: fresh\n",
+            " ms of 60000\n",
+            " ms to make it\n",
+            "a chance of 0.0",
+        ],
+    );
+    reader.say("GET o:absent", "$-1\r\n");
+    holds(
+        "o:absent",
+        &[
+            "freshness: remembered absent",
+            "get: reply nil: it is remembered",
+        ],
+    );
+    reader.say("GET o:fail", "-ORIGIN count: exit code 3: as asked\r\n");
+    let failed = "freshness: remembered failure: ORIGIN count: exit code 3: as asked\n";
+    // For half a second.
+    holds(
+        "o:fail",
+        &[failed, "get: reply the failure that is remembered\n"],
+    );
+    holds("l:1", &["get: reply nil, and give this client the lease"]);
+    reader.say("GET l:1", "$-1\r\n");
+    holds(
+        "l:1",
+        &[
+            "lease: held by client ",
+            " 0 wait for it\n",
+            "get: wait until client ",
+        ],
+    );
+}
+
+#[test]
+fn corral_reload_puts_new_rules_in_force_and_keeps_what_was_counted() {
+    let ruled = Ruled::with(&format!("{ORIGIN}negative-ttl = \"1h\"\n"));
+    let mut client = ruled.server.connect();
+    client.say("GET o:1", "$1\r\n1\r\n");
+    client.say("GET o:absent", "$-1\r\n");
+    client.say("GET p:1", "$-1\r\n");
+    // One rule more, and the others as they were.
+    let more = ORIGIN.replace("o:*", "p:*").replace("of-origin", "more");
+    ruled.change(&format!("{ORIGIN}negative-ttl = \"1h\"\n{more}"));
+    client.say("CORRAL.RELOAD", "+OK\r\n");
+    client.say("GET p:1", "$1\r\n1\r\n");
+    let loads = client.bulk(words("CORRAL.INFO loads"));
+    assert!(
+        loads.contains("rule_0:name=of-origin,origin=count,loads=2,"),
+        "{loads}"
+    );
+    assert!(
+        loads.contains("rule_1:name=more,origin=count,loads=1,"),
+        "{loads}"
+    );
+
+    // The same once more: nothing is forgotten.
+    client.say("GET o:absent", "$-1\r\n");
+    let asked = ruled.loads();
+    client.say("CORRAL.RELOAD", "+OK\r\n");
+    client.say("GET o:absent", "$-1\r\n");
+    assert_eq!(ruled.loads(), asked, "it is remembered that there is none");
+
+    // No rules at all.
+    ruled.change("");
+    client.say("CORRAL.RELOAD", "+OK\r\n");
+    client.say("GET p:2", "$-1\r\n");
+}
+
+#[test]
+fn who_waits_for_a_lease_is_answered_though_its_rule_is_gone() {
+    let ruled = Ruled::with(&LEASE.replace("20s", "1h"));
+    let (mut holder, mut reader) = (ruled.server.connect(), ruled.server.connect());
+    holder.say("GET l:1", "$-1\r\n");
+    reader.send(words("GET l:1"));
+    until("it waits", || {
+        holder.told("CACHE.EXPLAIN l:1").contains("1 wait for it")
+    });
+    ruled.change("");
+    holder.say("CORRAL.RELOAD", "+OK\r\n");
+    holder.say("SET l:1 v", "+OK\r\n");
+    reader.expect("$1\r\nv\r\n");
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_the_old_rules_stay() {
+    let ruled = Ruled::with(ORIGIN);
+    let mut client = ruled.server.connect();
+    ruled.change(&format!(
+        "{LEASE}\n[[rule]]\nmatch = \"x:*\"\norigin = \"nowhere\"\n"
+    ));
+    client.send(words("CORRAL.RELOAD"));
+    let error = client.line();
+    assert!(
+        error.starts_with("-ERR ") && error.contains("nowhere"),
+        "{error}"
+    );
+    client.say("GET l:1", "$-1\r\n");
+    client.say("GET o:1", "$1\r\n1\r\n");
+    fs::remove_file(ruled.file()).expect("it is there");
+    client.send(words("CORRAL.RELOAD"));
+    assert!(client.line().starts_with("-ERR "));
+    client.say("GET o:2", "$1\r\n2\r\n");
+
+    let server = TestServer::start();
+    let mut plain = server.connect();
+    plain.say(
+        "CORRAL.RELOAD",
+        "-ERR The server is running without a config file\r\n",
+    );
+}
+
+#[test]
+fn info_tells_of_loads_by_rule_and_of_calls_by_origin() {
+    let ruled = Ruled::with(&format!("{ORIGIN}{LEASE}"));
+    let mut client = ruled.server.connect();
+    client.say("GET o:1", "$1\r\n1\r\n");
+    client.say("GET o:absent", "$-1\r\n");
+    client.say("GET o:absent", "$-1\r\n");
+    client.say("GET o:fail", "-ORIGIN count: exit code 3: as asked\r\n");
+    client.say("GET l:1", "$-1\r\n");
+    for asked in ["INFO", "INFO loads", "CORRAL.INFO loads"] {
+        let told = client.bulk(words(asked));
+        for part in [
+            "# Loads\r\n",
+            "rules:2\r\n",
+            "keys_under_way:1\r\n",
+            "rule_0:name=of-origin,origin=count,loads=3,",
+            ",loaded=1,absent=1,failed=1,",
+            ",negative_hits=1,",
+            "rule_1:name=leased,origin=,loads=0,",
+            ",leases=1,",
+            "origin_0:name=count,breaker=closed,breaker_opened=0,under_way=0,queued=0,calls=3,",
+            ",failed_refused=1,",
+        ] {
+            assert!(told.contains(part), "no {part:?} in {asked}:\n{told}");
+        }
+    }
+    let server = TestServer::start();
+    let mut plain = server.connect();
+    assert!(!plain.bulk(words("INFO")).contains("# Loads"));
+    assert_eq!(
+        plain.bulk(words("CORRAL.INFO loads")),
+        "# Loads\r\nrules:0\r\norigins:0\r\nkeys_under_way:0\r\n"
+    );
+}
