@@ -200,13 +200,68 @@ const TAG: Argument = Argument {
 };
 
 /// The commands that Redis 7.0 does not have, sorted by name.
-pub(super) static OURS: [Docs; 27] = [
+pub(super) static OURS: [Docs; 29] = [
     Docs {
         key_specs: &[first_key(KeyFlags::RO)],
         arguments: &[KEY],
         ..ours(
             "cache.explain",
             "Tell what is here of a key, and what a GET of it would do now",
+        )
+    },
+    Docs {
+        key_specs: &[KeySpec {
+            flags: KeyFlags::RO,
+            begin: BeginSearch::Index(1),
+            find: FindKeys::Range {
+                last: 0,
+                step: 1,
+                limit: 0,
+            },
+            notes: "",
+        }],
+        arguments: &[
+            Argument {
+                name: "key",
+                kind: ArgumentKind::Key,
+                key_spec: Some(0),
+                ..Argument::NONE
+            },
+            Argument {
+                name: "beta",
+                kind: ArgumentKind::Double,
+                token: Some("BETA"),
+                flags: ArgumentFlags::OPTIONAL,
+                ..Argument::NONE
+            },
+        ],
+        ..ours(
+            "cache.get",
+            "Get a value, its times to live and to make in ms, and whether to make the next one",
+        )
+    },
+    Docs {
+        complexity: "O(N)",
+        key_specs: &[KeySpec {
+            flags: KeyFlags::RO,
+            begin: BeginSearch::Index(1),
+            find: FindKeys::Range {
+                last: -1,
+                step: 1,
+                limit: 0,
+            },
+            notes: "",
+        }],
+        arguments: &[Argument {
+            name: "key",
+            kind: ArgumentKind::Key,
+            key_spec: Some(0),
+            flags: ArgumentFlags::MULTIPLE,
+            ..Argument::NONE
+        }],
+        ..ours(
+            "cache.refresh",
+            "Begin to load keys from their origins, and get how many loads began",
         )
     },
     ours(

@@ -9,6 +9,7 @@ pub mod bitfield;
 pub mod bitmaps;
 pub mod bits;
 mod bitset;
+mod cache;
 pub mod client;
 pub mod connection;
 mod corral;

@@ -218,7 +218,7 @@ fn is_waiting_read(command: &Command) -> bool {
     matches!(command.name, "get" | "mget")
 }
 
-fn asker(session: &mut Session, may_wait: bool) -> Asker<'_> {
+pub(super) fn asker(session: &mut Session, may_wait: bool) -> Asker<'_> {
     Asker {
         client: session.client.id,
         leases: &mut session.reads.leases,

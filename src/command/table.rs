@@ -15,8 +15,8 @@ use super::docs_data;
 use super::key_spec::{KeySearch, Keys};
 use super::spec::{Arity, Categories, Command, Flags, Handler, container_len};
 use super::{
-    bitmaps, client, connection, corral, introspect, keys, server, strings, tags, transactions,
-    unsupported,
+    bitmaps, cache, client, connection, corral, introspect, keys, server, strings, tags,
+    transactions, unsupported,
 };
 pub use crate::metrics::COMMAND_COUNT;
 use Arity::{AtLeast, Exactly};
@@ -69,6 +69,8 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "bzpopmax",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
     row(   "bzpopmin",          AtLeast(3), WAIT_FAST,      BUT_LAST, unsupported),
     row(   "cache.explain",     Exactly(2), READ.and(FAST), ONE_KEY, server::cache_explain),
+    row(   "cache.get",         AtLeast(2), READ.and(FAST), ONE_KEY, cache::get),
+    row(   "cache.refresh",     AtLeast(2), READ.and(FAST).and(NO_MULTI), ALL_KEYS, cache::refresh),
     row(   "cache.stats",       Exactly(1), READ.and(FAST), NO_KEYS, server::cache_stats),
     row(   "client",            AtLeast(2), NONE,           NO_KEYS, unsupported),
     row(   "client|caching",    Exactly(3), SESSION,        NO_KEYS, unsupported),

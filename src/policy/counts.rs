@@ -72,6 +72,8 @@ counts! {
     early_refreshes,
     /// Loads behind a read that was served a stale value.
     stale_refreshes,
+    /// Loads that were asked for (`CACHE.REFRESH`).
+    asked_refreshes,
     /// Refreshes that found no free place (`refresh-concurrency`).
     refreshes_put_off,
     /// Reads that waited for a load that was under way.

@@ -24,6 +24,8 @@ pub(super) enum Refresh {
     Early,
     /// It has expired.
     Stale,
+    /// A client asks for it.
+    Asked,
 }
 
 /// A load on its way, and where what it brings belongs. Lands in any case: a panic, a runtime that
@@ -44,7 +46,7 @@ impl Policy {
     /// The load of a key that is under way, or one that begins now; and whether it was under way.
     /// None, if too many are.
     ///
-    /// The shard of the key is locked, and no lease of it is out.
+    /// The shard of the key is locked. A lease of it ends: who waits for that is told to look.
     pub(super) fn load(
         self: &Arc<Self>,
         view: &mut View<'_>,
@@ -81,8 +83,11 @@ impl Policy {
         let db = view.locked().physical(place.db);
         self.shared.works.with(db, place.key.bytes, |work| {
             self.void_if_outdated(work, db, place.key.bytes, active);
-            if work.is_some() {
-                return false;
+            match work {
+                // Who has the lease was to see to what is asked for here.
+                Some(Work::Lease(lease)) if why == Refresh::Asked => lease.tell_all(),
+                Some(_) => return false,
+                None => {}
             }
             let Ok(permit) = Arc::clone(&active.refreshes).try_acquire_owned() else {
                 active.counts.refreshes_put_off.add();
@@ -95,6 +100,7 @@ impl Policy {
             match why {
                 Refresh::Early => active.counts.early_refreshes.add(),
                 Refresh::Stale => active.counts.stale_refreshes.add(),
+                Refresh::Asked => active.counts.asked_refreshes.add(),
             }
             *work = Some(Work::Load(flight));
             true

@@ -14,6 +14,7 @@
 //! - A write, a removal or an invalidation during a load wins: what the load brings is not stored.
 //! - A stale value is never served past a removal.
 
+mod cooperate;
 pub mod counts;
 mod elsewhere;
 pub mod flight;
@@ -42,10 +43,11 @@ use crate::config::rules::Rules;
 use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 
 pub use crate::origin::{BreakerState, FailureKind, Origin, OriginReport};
+pub use cooperate::{Offer, Offered};
 use counts::Counts;
 pub use elsewhere::{Brought, Elsewhere, Moment, Turn};
 use lease::Terms;
-use memory::Memory;
+use memory::{Memory, Recalled};
 pub use reads::{Asker, Hit, Leases, Made, Miss};
 pub use report::KeyReport;
 use rules::{Rule, RuleSet};
@@ -316,6 +318,11 @@ impl Active {
     fn writes_through(&self) -> bool {
         self.rule.origin.is_some()
             && self.rule.spec.write == crate::config::rules::WriteMode::Through
+    }
+
+    /// Whether it is remembered that a load of this key failed.
+    fn has_failed(&self, db: u16, key: &[u8]) -> bool {
+        matches!(self.memory.recall(db, key), Some(Recalled::Failed(_)))
     }
 
     /// How long past its expiry a value may be served at all.

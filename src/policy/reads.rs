@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lease::{Asked, ClientId, Lease};
+use super::lease::{Asked, ClientId, Lease, Terms};
 use super::loads::Refresh;
 use super::memory::Recalled;
 use super::wait::Wait;
@@ -111,7 +111,8 @@ impl Policy {
             }
             return Hit::Serve;
         }
-        if active.has_lease() && self.lease_early(view, place, active, asker) {
+        if active.has_lease() && self.lease_early(view, place, active.terms(), asker) {
+            active.counts.early_leases.add();
             return Hit::Nil;
         }
         Hit::Serve
@@ -279,11 +280,11 @@ impl Policy {
     }
 
     /// Gives one reader of a value that is still fresh the lease of the next one.
-    fn lease_early(
+    pub(super) fn lease_early(
         &self,
         view: &mut View<'_>,
         place: Place<'_>,
-        active: &Arc<Active>,
+        terms: Terms,
         asker: &mut Asker<'_>,
     ) -> bool {
         let now = clock::now();
@@ -298,16 +299,14 @@ impl Policy {
             if !is_over || asker.leases.is_full(now) {
                 return false;
             }
-            *work = Some(Work::Lease(Lease::early(asker.client, now, active.terms())));
+            *work = Some(Work::Lease(Lease::early(asker.client, now, terms)));
             true
         });
         if is_leased {
-            active.counts.early_leases.add();
-            asker.leases.add(
-                (db, place.key.bytes),
-                now + active.rule.spec.lease,
-                self.store.tags().now(),
-            );
+            let since = self.store.tags().now();
+            asker
+                .leases
+                .add((db, place.key.bytes), now + terms.lease, since);
         }
         is_leased
     }
@@ -452,7 +451,7 @@ impl Leases {
         self.held.is_empty()
     }
 
-    fn is_full(&mut self, now: Instant) -> bool {
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
         if self.held.len() >= LEASES_MAX {
             self.held.retain(|held| now < held.until);
         }

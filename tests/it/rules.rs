@@ -1,5 +1,5 @@
-//! Rules and origins as clients see them: what `CACHE.EXPLAIN`, `CORRAL.RELOAD` and
-//! `CORRAL.INFO loads` say.
+//! Rules and origins as clients see them: what `CACHE.*`, `CORRAL.RELOAD` and `CORRAL.INFO loads`
+//! say.
 //!
 //! The origin is a command that writes a line for each of its loads, so that they can be counted.
 
@@ -80,6 +80,7 @@ fn words(line: &str) -> Vec<u8> {
 
 trait Talks {
     fn say(&mut self, line: &str, reply: &str);
+    fn offered(&mut self, line: &str) -> (String, [i64; 3]);
     fn told(&mut self, line: &str) -> String;
 }
 
@@ -87,6 +88,20 @@ impl Talks for Client<TcpStream> {
     #[track_caller]
     fn say(&mut self, line: &str, reply: &str) {
         self.ask(words(line), reply);
+    }
+
+    /// The reply of CACHE.GET: the value or `-`, and three numbers.
+    #[track_caller]
+    fn offered(&mut self, line: &str) -> (String, [i64; 3]) {
+        self.send(words(line));
+        assert_eq!(self.line(), "*4");
+        let value = match self.line().as_str() {
+            "$-1" => "-".to_owned(),
+            _ => self.line(),
+        };
+        let number = |line: String| line[1..].parse().expect("a number");
+        let numbers = [self.line(), self.line(), self.line()].map(number);
+        (value, numbers)
     }
 
     /// The lines of an array of bulk strings.
@@ -105,6 +120,98 @@ impl Talks for Client<TcpStream> {
             })
             .collect()
     }
+}
+
+#[test]
+fn cache_get_gives_the_lease_of_a_missing_key_to_one_caller() {
+    let ruled = Ruled::with(LEASE);
+    let (mut first, mut second) = (ruled.server.connect(), ruled.server.connect());
+    let nothing = "*4\r\n$-1\r\n:-2\r\n:0\r\n";
+    first.say("CACHE.GET l:1", &format!("{nothing}:1\r\n"));
+    second.say("CACHE.GET l:1", &format!("{nothing}:0\r\n"));
+    first.say("CACHE.GET l:1", &format!("{nothing}:0\r\n"));
+    first.say("SET l:1 v EX 100", "+OK\r\n");
+    let (value, [left_ms, delta_ms, refresh]) = second.offered("CACHE.GET l:1");
+    assert_eq!((value.as_str(), refresh), ("v", 0));
+    assert!((90_000..=100_000).contains(&left_ms), "{left_ms}");
+    assert!(
+        delta_ms >= 1,
+        "it took its time, from its miss on: {delta_ms}"
+    );
+
+    // Who leaves passes it on.
+    first.say("CACHE.GET l:2", &format!("{nothing}:1\r\n"));
+    drop(first);
+    until("the other has the lease", || {
+        second.offered("CACHE.GET l:2").1[2] == 1
+    });
+}
+
+#[test]
+fn a_get_waits_for_who_was_told_to_refresh_by_cache_get() {
+    let ruled = Ruled::with(LEASE);
+    let (mut holder, mut reader) = (ruled.server.connect(), ruled.server.connect());
+    assert_eq!(holder.offered("CACHE.GET l:1").1[2], 1);
+    reader.send(words("GET l:1"));
+    until("it waits", || {
+        holder.told("CACHE.EXPLAIN l:1").contains("1 wait for it")
+    });
+    holder.say("SET l:1 v", "+OK\r\n");
+    reader.expect("$1\r\nv\r\n");
+}
+
+#[test]
+fn cache_get_tells_one_caller_to_replace_a_value_near_its_end() {
+    let server = TestServer::start();
+    let (mut first, mut second) = (server.connect(), server.connect());
+    first.say("SET k v PX 3000 DELTA 1400", "+OK\r\n");
+    let (_, [_, delta_ms, refresh]) = first.offered("CACHE.GET k BETA 100");
+    assert_eq!((delta_ms, refresh), (1400, 0), "too early for anybody");
+    until("it is the last third of its time", || {
+        let (value, [left_ms, ..]) = second.offered("CACHE.GET k BETA 0");
+        assert_eq!(value, "v");
+        left_ms < 990
+    });
+    until("one is told", || {
+        first.offered("CACHE.GET k BETA 100").1[2] == 1
+    });
+    for _ in 0..50 {
+        let (value, [.., refresh]) = second.offered("CACHE.GET k BETA 100");
+        assert_eq!((value.as_str(), refresh), ("v", 0), "another has it to do");
+    }
+}
+
+#[test]
+fn cache_get_never_loads_and_takes_no_other_words() {
+    let ruled = Ruled::with(ORIGIN);
+    let mut client = ruled.server.connect();
+    client.say("CACHE.GET o:1", "*4\r\n$-1\r\n:-2\r\n:0\r\n:0\r\n");
+    assert_eq!(ruled.loads(), 0);
+    client.say("SET k v", "+OK\r\n");
+    client.say("CACHE.GET k", "*4\r\n$1\r\nv\r\n:-1\r\n:0\r\n:0\r\n");
+    let range = "-ERR BETA is a number from 0 to 100\r\n";
+    for wrong in ["x", "-1", "101", "nan", "inf"] {
+        client.say(&format!("CACHE.GET k BETA {wrong}"), range);
+    }
+    client.say("CACHE.GET k GAMMA 1", "-ERR syntax error\r\n");
+    client.say("CACHE.GET k BETA", "-ERR syntax error\r\n");
+}
+
+#[test]
+fn cache_refresh_begins_a_load_of_each_key_that_has_an_origin() {
+    let ruled = Ruled::with(ORIGIN);
+    let mut client = ruled.server.connect();
+    client.say("CACHE.REFRESH o:1 plain o:2 o:1", ":2\r\n");
+    client.say("GET o:1", "$1\r\n1\r\n");
+    client.say("GET o:2", "$1\r\n2\r\n");
+    assert_eq!(ruled.loads(), 2, "who read it meanwhile joined them");
+    client.say("CACHE.REFRESH o:1", ":1\r\n");
+    until("it was loaded again", || ruled.loads() == 3);
+    client.say("MULTI", "+OK\r\n");
+    client.say(
+        "CACHE.REFRESH o:1",
+        "-ERR Command not allowed inside a transaction\r\n",
+    );
 }
 
 #[test]
@@ -237,6 +344,7 @@ fn a_bad_file_is_refused_whole_and_the_old_rules_stay() {
         "{error}"
     );
     client.say("GET l:1", "$-1\r\n");
+    client.say("CACHE.GET l:1", "*4\r\n$-1\r\n:-2\r\n:0\r\n:0\r\n");
     client.say("GET o:1", "$1\r\n1\r\n");
     fs::remove_file(ruled.file()).expect("it is there");
     client.send(words("CORRAL.RELOAD"));

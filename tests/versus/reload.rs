@@ -206,4 +206,6 @@ fn a_front_tells_of_its_rules_and_takes_new_ones() {
         "{refused}"
     );
     assert!(client.say("CORRAL.INFO loads").contains("loads=2,"));
+    let elsewhere = "-ERR 'cache.get' is for keys of corral's own: there is an upstream\r\n";
+    assert_eq!(client.say("CACHE.GET user:1"), elsewhere);
 }
