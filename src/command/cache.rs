@@ -1,6 +1,7 @@
 //! `CACHE.GET` and `CACHE.REFRESH`: for clients that know that they read from a cache.
 
 use super::options::{Rest, is_word};
+use super::reads::State;
 use super::{CommandError, Context, reads};
 use crate::keyspace::Place;
 use crate::policy::{Offer, Offered};
@@ -18,6 +19,11 @@ pub(super) fn get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     context.view.read(place);
     let offer = offer(context, place, beta);
     let now_ms = context.view.now_ms();
+    match offer.offered {
+        Offered::Fresh => reads::tell_of(context, place, State::Fresh),
+        Offered::Stale => reads::tell_of(context, place, State::Stale),
+        Offered::Nothing => {}
+    }
     let entry = match offer.offered {
         Offered::Fresh => context.view.peek(place),
         Offered::Stale => context.view.peek_stale(place),

@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::instance::clients::Client;
 use crate::instance::pause::Paused;
 use crate::instance::session::Replies;
-use crate::resp::Request;
+use crate::resp::{Protocol, Request};
 
 type Result = std::result::Result<(), CommandError>;
 
@@ -62,6 +62,26 @@ pub(super) fn client_setinfo(context: &mut Context<'_>, request: &Request<'_>) -
     }
     *place = value.to_vec();
     drop(said);
+    context.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT CACHE-INFO ON|OFF`: whether a value is preceded by an attribute that tells its age and
+/// its time to live, in ms, and whether it is fresh, stale, or was loaded for this read.
+pub(super) fn client_cache_info(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let is_on = if is_word(request.argument(2), "on") {
+        true
+    } else if is_word(request.argument(2), "off") {
+        false
+    } else {
+        return Err(CommandError::Syntax);
+    };
+    if is_on && context.reply.protocol() != Protocol::Resp3 {
+        return Err(CommandError::other(
+            "ERR CLIENT CACHE-INFO needs RESP3: RESP2 has no attributes (HELLO 3)",
+        ));
+    }
+    context.session.reads.are_told = is_on;
     context.reply.ok();
     Ok(())
 }
@@ -408,6 +428,8 @@ pub(super) fn client_help(context: &mut Context<'_>, _: &Request<'_>) -> Result 
 }
 
 const HELP: &[&str] = &[
+    "CACHE-INFO (ON|OFF)",
+    "    Precede values by their age, time to live and freshness (RESP3).",
     "GETREDIR",
     "    Return the client ID we are redirecting to when tracking is enabled.",
     "GETNAME",

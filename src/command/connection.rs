@@ -121,6 +121,8 @@ pub(super) fn hello(context: &mut Context<'_>, request: &Request<'_>) -> Result 
     if let Some(name) = name {
         context.session.client.said.lock().name = name.to_vec();
     }
+    // RESP2 has no attributes.
+    context.session.reads.are_told &= protocol == Protocol::Resp3;
     context.reply.set_protocol(protocol);
     introduce(context);
     Ok(())
@@ -166,6 +168,7 @@ pub(super) fn reset(context: &mut Context<'_>, _: &Request<'_>) -> Result {
     session.is_authenticated = session.config.requirepass.is_empty();
     context.instance.clients.stop_monitoring(&session.client);
     session.client.said.lock().name.clear();
+    session.reads.are_told = false;
     context.reply.set_protocol(Protocol::Resp2);
     context.reply.simple("RESET");
     Ok(())

@@ -200,7 +200,7 @@ const TAG: Argument = Argument {
 };
 
 /// The commands that Redis 7.0 does not have, sorted by name.
-pub(super) static OURS: [Docs; 29] = [
+pub(super) static OURS: [Docs; 30] = [
     Docs {
         key_specs: &[first_key(KeyFlags::RO)],
         arguments: &[KEY],
@@ -268,6 +268,33 @@ pub(super) static OURS: [Docs; 29] = [
         "cache.stats",
         "Get hits, misses, what leaves, and the likely cause of a low hit rate",
     ),
+    Docs {
+        group: Group::Connection,
+        categories: Categories::CONNECTION,
+        arguments: &[Argument {
+            name: "status",
+            kind: ArgumentKind::Oneof,
+            arguments: &[
+                Argument {
+                    name: "on",
+                    kind: ArgumentKind::PureToken,
+                    token: Some("ON"),
+                    ..Argument::NONE
+                },
+                Argument {
+                    name: "off",
+                    kind: ArgumentKind::PureToken,
+                    token: Some("OFF"),
+                    ..Argument::NONE
+                },
+            ],
+            ..Argument::NONE
+        }],
+        ..ours(
+            "client|cache-info",
+            "Precede values by an attribute with their age, time to live and freshness",
+        )
+    },
     // Redis 7.2's: clients send it whatever the server's version is.
     Docs {
         name: "client|setinfo",

@@ -13,7 +13,7 @@ use crate::instance::Instance;
 use crate::instance::session::Session;
 use crate::keyspace::{Place, View};
 use crate::policy::{Asker, Hit, Miss, Outcome, xfetch};
-use crate::resp::Request;
+use crate::resp::{Protocol, Request};
 use crate::store::{Entry, Loaded, Stamp};
 
 type Result<T = ()> = std::result::Result<T, CommandError>;
@@ -122,7 +122,86 @@ pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     Ok(())
 }
 
+/// Replies to a client that is told how old values are: a value that was found, or what a miss
+/// comes to.
+#[cold]
+pub(super) fn told(context: &mut Context<'_>, place: Place<'_>) -> Result {
+    let got = if context.view.read(place).is_some() {
+        found(context, place)
+    } else {
+        missed(context, place)?
+    };
+    reply(context, place, &got);
+    Ok(())
+}
+
+/// Tells, before a value that follows, how old it is, how long it is fresh, and in which state it
+/// is: what `CLIENT CACHE-INFO ON` asks for.
+pub(super) fn tell_of(context: &mut Context<'_>, place: Place<'_>, state: State) {
+    if !context.session.reads.are_told || context.reply.protocol() != Protocol::Resp3 {
+        return;
+    }
+    let now_ms = context.view.now_ms();
+    let entry = match state {
+        State::Stale => context.view.peek_stale(place),
+        State::Fresh | State::Loaded => context.view.peek(place),
+    };
+    let (age_ms, ttl_ms) = match entry {
+        Some(entry) => times(entry.expires_at(), entry.loaded(), now_ms),
+        // It was loaded, and is not kept.
+        None => (0, 0),
+    };
+    let reply = &mut *context.reply;
+    reply.attribute(3);
+    reply.text("age");
+    reply.integer(age_ms);
+    reply.text("ttl");
+    reply.integer(ttl_ms);
+    reply.text("state");
+    reply.text(state.name());
+}
+
+/// How many ms a value has lived, and has to live; -1: not known, and without end.
+fn times(expires_at: Option<NonZeroU64>, loaded: Option<Loaded>, now_ms: u64) -> (i64, i64) {
+    let Some(expires_at) = expires_at.map(NonZeroU64::get) else {
+        return (-1, -1);
+    };
+    let integer = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let age_ms = loaded
+        .filter(|loaded| loaded.ttl_ms > 0)
+        .map_or(-1, |loaded| {
+            integer((now_ms + u64::from(loaded.ttl_ms)).saturating_sub(expires_at))
+        });
+    (age_ms, integer(expires_at.saturating_sub(now_ms)))
+}
+
+/// In which state a value is that a client is told of.
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    Fresh,
+    Stale,
+    /// It was loaded for this read.
+    Loaded,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Loaded => "loaded",
+        }
+    }
+}
+
 fn reply(context: &mut Context<'_>, place: Place<'_>, got: &Got) {
+    let is_loaded = matches!(arrived(context.session, place), Some(Outcome::Value(_)));
+    match got {
+        Got::Nil => {}
+        Got::Stale => tell_of(context, place, State::Stale),
+        Got::Value | Got::Loaded(_) if is_loaded => tell_of(context, place, State::Loaded),
+        Got::Value | Got::Loaded(_) => tell_of(context, place, State::Fresh),
+    }
     let entry = match got {
         Got::Value => context.view.peek(place),
         Got::Stale => context.view.peek_stale(place),

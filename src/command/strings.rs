@@ -78,6 +78,9 @@ pub(super) fn get(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     if !context.session.reads.arrived.is_empty() {
         return reads::again(context, place);
     }
+    if context.session.reads.are_told {
+        return reads::told(context, place);
+    }
     let now_ms = context.view.now_ms();
     match context.view.read(place) {
         Some(entry) if reads::is_near_end(&entry, now_ms) => reads::near_end(context, place)?,
@@ -357,7 +360,7 @@ pub(super) fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Result 
 }
 
 pub(super) fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    if context.session.reads.table.is_some() {
+    if context.session.reads.table.is_some() || context.session.reads.are_told {
         return reads::mget(context, request);
     }
     context.reply.array(request.len() - 1);

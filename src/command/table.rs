@@ -73,6 +73,7 @@ const ROWS: [Row; COMMAND_COUNT] = [
     row(   "cache.refresh",     AtLeast(2), READ.and(FAST).and(NO_MULTI), ALL_KEYS, cache::refresh),
     row(   "cache.stats",       Exactly(1), READ.and(FAST), NO_KEYS, server::cache_stats),
     row(   "client",            AtLeast(2), NONE,           NO_KEYS, unsupported),
+    row(   "client|cache-info", Exactly(3), SESSION,        NO_KEYS, client::client_cache_info),
     row(   "client|caching",    Exactly(3), SESSION,        NO_KEYS, unsupported),
     row(   "client|getname",    Exactly(2), SESSION,        NO_KEYS, client::client_getname),
     row(   "client|getredir",   Exactly(2), SESSION,        NO_KEYS, client::client_getredir),

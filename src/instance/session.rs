@@ -64,6 +64,8 @@ pub struct Reads {
     pub arrived: Arrivals,
     /// What origins have to take before the present request may run, and what they said.
     pub through: Passed,
+    /// Whether replies are preceded by how old their values are (`CLIENT CACHE-INFO`).
+    pub are_told: bool,
     /// Whether EXEC runs its commands: nothing waits then, and nothing is begun.
     pub is_atomic: bool,
 }

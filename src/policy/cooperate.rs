@@ -157,7 +157,8 @@ impl Policy {
         if is_leased {
             active.counts.leases.add();
             let until = now + active.rule.spec.lease;
-            asker.leases.add(db, place.key.bytes, until);
+            let since = self.store.tags().now();
+            asker.leases.add((db, place.key.bytes), until, since);
         }
         is_leased
     }

@@ -59,7 +59,7 @@ impl Policy {
         let active = table.and_then(|table| table.find(place.key.bytes));
         let db = view.locked().physical(place.db);
         let under = self.under(db, place.key.bytes);
-        let recalled = active.and_then(|active| active.memory.recall(db, place.key.bytes));
+        let recalled = active.and_then(|active| self.recall(active, db, place.key.bytes));
         report.rule(table, active);
         report.freshness(view, place, active, recalled.as_ref());
         report.work(&under);
@@ -83,7 +83,7 @@ impl Policy {
         let Some(active) = active.filter(|active| active.rule.origin.is_some()) else {
             return report;
         };
-        let recalled = active.memory.recall(db, key);
+        let recalled = self.recall(active, db, key);
         let under = self.under(db, key);
         report.remembered(recalled.as_ref());
         report.work(&under);
@@ -141,7 +141,7 @@ impl KeyReport {
         let times = entry.and_then(|(expires_at, loaded)| Some((expires_at?.get(), loaded?)));
         let freshness = match (is_fresh, entry, recalled) {
             (true, ..) => "fresh".to_owned(),
-            (false, _, Some(Recalled::Absent)) => {
+            (false, _, Some(Recalled::Absent(_))) => {
                 "remembered absent: its origin has none".to_owned()
             }
             (false, None, Some(Recalled::Failed(text))) => format!("remembered failure: {text}"),
@@ -176,7 +176,7 @@ impl KeyReport {
 
     fn remembered(&mut self, recalled: Option<&Recalled>) {
         let remembered = match recalled {
-            Some(Recalled::Absent) => "its origin has none".to_owned(),
+            Some(Recalled::Absent(_)) => "its origin has none".to_owned(),
             Some(Recalled::Failed(text)) => format!("a failure: {text}"),
             None => return,
         };
@@ -280,7 +280,7 @@ fn would_load(
 ) -> String {
     let origin = active.rule.spec.origin.as_deref().unwrap_or_default();
     match (recalled, window) {
-        (Some(Recalled::Absent), _) => {
+        (Some(Recalled::Absent(_)), _) => {
             "reply nil: it is remembered that the origin has none".to_owned()
         }
         (Some(Recalled::Failed(_)), Some(_)) => {

@@ -162,6 +162,12 @@ impl Reply {
         }
     }
 
+    /// The header of an attribute of the reply that follows it, of `len` pairs. RESP3 only.
+    pub fn attribute(&mut self, len: usize) {
+        debug_assert_eq!(self.protocol, Protocol::Resp3, "RESP2 has none");
+        self.length(b'|', len);
+    }
+
     /// The header of a set of `len` elements, which follow.
     pub fn set(&mut self, len: usize) {
         self.length(

@@ -1,5 +1,5 @@
-//! Rules and origins as clients see them: what `CACHE.*`, `CORRAL.RELOAD` and `CORRAL.INFO loads`
-//! say.
+//! Rules and origins as clients see them: what `CACHE.*`, `CORRAL.RELOAD`, `CORRAL.INFO loads` and
+//! `CLIENT CACHE-INFO` say.
 //!
 //! The origin is a command that writes a line for each of its loads, so that they can be counted.
 
@@ -392,4 +392,74 @@ fn info_tells_of_loads_by_rule_and_of_calls_by_origin() {
         plain.bulk(words("CORRAL.INFO loads")),
         "# Loads\r\nrules:0\r\norigins:0\r\nkeys_under_way:0\r\n"
     );
+}
+
+#[test]
+fn cache_info_precedes_values_by_an_attribute_in_resp3_only() {
+    let ruled = Ruled::with(ORIGIN);
+    let mut client = ruled.server.connect();
+    client.say(
+        "CLIENT CACHE-INFO ON",
+        "-ERR CLIENT CACHE-INFO needs RESP3: RESP2 has no attributes (HELLO 3)\r\n",
+    );
+    client.say("CLIENT CACHE-INFO OFF", "+OK\r\n");
+    client.say("CLIENT CACHE-INFO maybe", "-ERR syntax error\r\n");
+    client.send(words("HELLO 3"));
+    for _ in 0..client.line()[1..].parse::<usize>().expect("a map") * 2 {
+        skip(&mut client);
+    }
+    let attribute = |state: &str| {
+        let len = state.len();
+        format!(
+            "|3\r\n$3\r\nage\r\n:-1\r\n$3\r\nttl\r\n:-1\r\n$5\r\nstate\r\n${len}\r\n{state}\r\n"
+        )
+    };
+    let (fresh, loaded) = (attribute("fresh"), attribute("loaded"));
+    client.say("SET k v", "+OK\r\n");
+    client.say("GET k", "$1\r\nv\r\n");
+    client.say("CLIENT CACHE-INFO ON", "+OK\r\n");
+    client.say("GET k", &format!("{fresh}$1\r\nv\r\n"));
+    client.say("GET nothing", "_\r\n");
+    client.say("GET o:1", &format!("{loaded}$1\r\n1\r\n"));
+    client.say("GET o:1", &format!("{fresh}$1\r\n1\r\n"));
+    client.say(
+        "MGET k nothing o:2",
+        &format!("*3\r\n{fresh}$1\r\nv\r\n_\r\n{loaded}$1\r\n2\r\n"),
+    );
+    client.say(
+        "CACHE.GET k",
+        &format!("{fresh}*4\r\n$1\r\nv\r\n:-1\r\n:0\r\n:0\r\n"),
+    );
+    client.say("STRLEN k", ":1\r\n");
+    client.say("CLIENT CACHE-INFO OFF", "+OK\r\n");
+    client.say("GET k", "$1\r\nv\r\n");
+    client.say("CLIENT CACHE-INFO ON", "+OK\r\n");
+    client.say("RESET", "+RESET\r\n");
+    client.say("GET k", "$1\r\nv\r\n");
+}
+
+/// Reads one word or number of HELLO's reply.
+fn skip(client: &mut Client<TcpStream>) {
+    if client.line().starts_with('$') {
+        client.line();
+    }
+}
+
+#[test]
+fn cache_info_tells_age_and_time_to_live_of_a_value_that_has_them() {
+    let server = TestServer::start();
+    let mut client = server.connect();
+    client.send(words("HELLO 3"));
+    for _ in 0..client.line()[1..].parse::<usize>().expect("a map") * 2 {
+        skip(&mut client);
+    }
+    client.say("CLIENT CACHE-INFO ON", "+OK\r\n");
+    client.say("SET k v EX 100 DELTA 5", "+OK\r\n");
+    client.send(words("GET k"));
+    let lines: Vec<String> = (0..11).map(|_| client.line()).collect();
+    let number = |at: usize| lines[at][1..].parse::<i64>().expect("a number");
+    let (age_ms, left_ms) = (number(3), number(6));
+    assert!((0..10_000).contains(&age_ms), "{lines:?}");
+    assert_eq!(age_ms + left_ms, 100_000, "{lines:?}");
+    client.expect("$1\r\nv\r\n");
 }

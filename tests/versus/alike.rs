@@ -84,6 +84,7 @@ fn client_help() {
     };
     drop_entry(&mut theirs, "+CACHING ");
     drop_entry(&mut theirs, "+TRACKING ");
+    drop_entry(&mut ours, "+CACHE-INFO ");
     drop_entry(&mut ours, "+SETINFO ");
     assert_eq!(ours, theirs);
 }
