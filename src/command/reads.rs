@@ -382,7 +382,7 @@ fn known_by_rule(
         policy.made_in(&mut context.view, place, &mut asker)
     };
     let millis = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-    let delta_ms = delta_ms.or(made.map(|made| millis(made.took)));
+    let delta_ms = delta_ms.or_else(|| made.map(|made| millis(made.took)));
     let now_ms = context.view.now_ms();
     let ttl_ms = expires_at.map(|at| at.get().saturating_sub(now_ms));
     let loaded = ttl_ms.and_then(|ttl_ms| match &session.reads.table {

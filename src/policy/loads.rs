@@ -107,8 +107,8 @@ impl Policy {
         })
     }
 
-    /// Nobody joins a load any more whose value will be refused, as a tag of its key was invalidated
-    /// since it began.
+    /// Nobody joins a load any more whose value will be refused, as a tag of its key was
+    /// invalidated since it began.
     fn void_if_outdated(&self, work: &mut Option<Work>, db: u16, key: &[u8], active: &Active) {
         if let Some(Work::Load(flight)) = work
             && active.is_outdated(self.store.tags(), (db, key), flight.since)
@@ -187,12 +187,11 @@ impl Journey {
         let lost = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta);
         if let Some(lost) = lost {
             lost.add();
-            outcome = match outcome {
-                Outcome::Value(value) if std::ptr::eq(lost, &raw const counts.outdated) => {
-                    Outcome::Outdated(value)
-                }
-                other => other,
-            };
+            if std::ptr::eq(lost, &raw const counts.outdated)
+                && let Outcome::Value(value) = outcome
+            {
+                outcome = Outcome::Outdated(value);
+            }
         }
         self.flight.land(outcome);
     }
