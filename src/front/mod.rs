@@ -18,7 +18,8 @@
 //! - A client's requests go over one connection, in its order. A read behind a write of unknown
 //!   keys joins no flight of others.
 //! - A reply to what may have written unknown keys, and a client's return from its private
-//!   connection, wait for a fence: all that changed before is voided by then.
+//!   connection if it was told there what may be newer than a copy, wait for a fence: all that
+//!   changed before is voided by then.
 
 mod class;
 mod client;

@@ -77,6 +77,7 @@ mod requests;
 mod tests;
 
 use guard::Guarded;
+pub(crate) use guard::Touched;
 use host::Hosted;
 pub(crate) use host::{Answer, Host};
 use link::{Farewell, Link, Loss, Open};
@@ -159,19 +160,24 @@ pub struct Visit {
     kept: Option<(Open, Vec<Opening>)>,
 }
 
+/// What ends when all that has changed before is known.
+pub(crate) type Fence = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Who must know of writes that pass through before their replies do.
 pub(crate) trait Guard: Send + Sync {
-    /// Whether this request, which is about to be sent, may change keys.
-    fn is_write(&self, request: &Request<'_>, session: &Session) -> bool;
+    /// What this request, which is about to be sent, does to keys, if that is to be known when its
+    /// reply has come. No request: one that is too long to be looked at.
+    fn touches(&self, request: Option<&Request<'_>>, session: &Session) -> Option<Touched>;
+
+    /// Its reply has come, or never will: that is done now. The reply waits for the fence, if
+    /// there is one.
+    fn settle(&self, touched: Touched) -> Option<Fence>;
 
     /// Until when the upstream keeps requests waiting because it was told to.
     fn held_until(&self) -> Option<Instant>;
 
     /// Whether a client of this identity of its own may leave.
     fn lets_go(&self, session: &Session) -> bool;
-
-    /// Ends when what has changed so far is known.
-    fn fence(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Serves a client until it ends or has nothing more that needs a connection of its own.

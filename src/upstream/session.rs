@@ -173,6 +173,11 @@ impl Session {
             || self.replies != Replies::On
     }
 
+    /// Whether its next request has no reply.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.replies != Replies::On
+    }
+
     /// What a new connection must be told.
     pub(crate) fn openings(&self) -> Vec<Opening> {
         self.openings

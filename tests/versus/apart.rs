@@ -6,7 +6,7 @@ use std::time::Duration;
 use corral::clock;
 
 use super::common::{Client, Server, until};
-use super::near::{coherent, number_of};
+use super::near::{coherent, keep, number_of};
 
 const OK: &str = "+OK\r\n";
 
@@ -49,10 +49,60 @@ fn what_is_about_the_server_waits_for_no_change_of_keys() {
     }
     assert_eq!(number_of(&front, "fences"), before);
     client.say("OBJECT FREQ k");
+    assert_eq!(
+        number_of(&front, "fences"),
+        before,
+        "there is no older copy"
+    );
+    keep(&front, &mut client, "GET k");
+    client.say("OBJECT FREQ k");
     assert!(
         number_of(&front, "fences") > before,
         "OBJECT tells of a key"
     );
+}
+
+#[test]
+fn a_transaction_waits_for_no_fence_if_all_of_its_keys_are_known() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let mut client = front.connect();
+    let before = number_of(&front, "fences");
+    for words in ["WATCH k", "MULTI", "SET k v", "GET other", "EXEC"] {
+        client.say(words);
+    }
+    client.say("GET k");
+    assert_eq!(number_of(&front, "fences"), before);
+    for words in ["MULTI", "EVAL return 0", "EXEC"] {
+        client.say(words);
+    }
+    assert!(
+        number_of(&front, "fences") > before,
+        "a script may write any"
+    );
+    keep(&front, &mut client, "GET k");
+    keep(&front, &mut client, "GET k");
+    let before = number_of(&front, "fences");
+    for words in ["MULTI", "GET k", "EXEC", "PING"] {
+        client.say(words);
+    }
+    assert!(number_of(&front, "fences") > before, "there is a copy of k");
+}
+
+#[test]
+fn who_was_told_that_a_watched_key_has_changed_waits_for_what_is_known_of_it() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut client, mut reader) = (front.connect(), front.connect());
+    assert_eq!(client.say("WATCH k"), OK);
+    assert_eq!(upstream.connect().say("SET k new"), OK);
+    keep(&front, &mut reader, "GET k");
+    let before = number_of(&front, "fences");
+    for (words, reply) in [("MULTI", OK), ("EXEC", "*-1\r\n")] {
+        assert_eq!(client.say(words), reply);
+    }
+    assert_eq!(client.say("GET k"), "$3\r\nnew\r\n");
+    assert!(number_of(&front, "fences") > before);
 }
 
 #[test]

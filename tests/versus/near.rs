@@ -454,3 +454,24 @@ fn where_nothing_is_told_a_client_still_reads_what_it_wrote() {
         keep(&front, &mut client, "GET k");
     }
 }
+
+#[test]
+fn a_transaction_voids_the_keys_that_it_names_and_no_others() {
+    let upstream = Server::redis(&[]);
+    let args = ["--upstream-tracking", "none", "--staleness-bound", "60000"];
+    let front = Server::front(&upstream, &args);
+    let mut client = front.connect();
+    for key in ["k", "other"] {
+        keep(&front, &mut client, &format!("GET {key}"));
+    }
+    assert_eq!(upstream.connect().say("SET other new"), OK);
+    for (words, reply) in [
+        ("MULTI", OK),
+        ("SET k v", "+QUEUED\r\n"),
+        ("EXEC", "*1\r\n+OK\r\n"),
+        ("GET k", "$1\r\nv\r\n"),
+        ("GET other", "$-1\r\n"),
+    ] {
+        assert_eq!(client.say(words), reply);
+    }
+}

@@ -1,11 +1,11 @@
 //! A client that comes for a visit: what it brings, when it may leave, and what its writes wait
 //! for.
 //!
-//! While others read copies of what it writes, a reply to a write is held back until whatever has
-//! changed is known to those who keep them: all but the reply's last byte may go out before.
+//! While others read copies of what it writes, those who keep them are told of the keys of a write
+//! before its reply goes out. The reply to one of which the keys are not known is held back until
+//! whatever has changed is known: all but its last byte may go out before.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -13,21 +13,106 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::link::Link;
-use super::{Gate, Guard, Passthrough, Requests, Visit};
+use super::{Fence, Gate, Guard, Passthrough, Requests, Visit};
 use crate::resp::Request;
-use crate::upstream::session::Effect;
 
 /// What there is to know of a visitor.
 pub(super) struct Guarded {
     guard: Arc<dyn Guard>,
-    /// The numbers of replies that are to be held back.
-    writes: VecDeque<usize>,
+    /// What requests under way do to keys, by the numbers of their replies.
+    touched: VecDeque<(usize, Touched)>,
+    /// Bytes of all that.
+    bytes: usize,
     held: Option<Held>,
+}
+
+/// What a request does to keys, as far as those must know who keep copies.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// It may write these.
+    pub(crate) written: Vec<Box<[u8]>>,
+    /// It tells of these.
+    pub(crate) told: Vec<Box<[u8]>>,
+    /// It may write any.
+    pub(crate) writes_any: bool,
+    /// The same, and upstream does not tell which.
+    pub(crate) sweeps: bool,
+}
+
+/// Bytes of the keys of requests under way, and of those of a transaction, that are remembered. Of
+/// what is beyond, any key may be written.
+const KEYS_BYTES_MAX: usize = 256 * 1024;
+
+/// What it costs to remember a key, beside its bytes.
+const KEY_BYTES: usize = 32;
+
+impl Touched {
+    /// Of a request that writes these keys.
+    pub(crate) fn writing(written: Vec<Box<[u8]>>) -> Self {
+        Self {
+            written,
+            ..Self::default()
+        }
+    }
+
+    /// Of a request that tells of these keys.
+    pub(crate) fn telling(told: Vec<Box<[u8]>>) -> Self {
+        Self {
+            told,
+            ..Self::default()
+        }
+    }
+
+    /// Of a request of which the keys are not known.
+    pub(crate) fn anything() -> Self {
+        Self {
+            writes_any: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same, with keys that are not remembered.
+    pub(crate) fn forgetting(self) -> Self {
+        Self {
+            sweeps: self.sweeps,
+            ..Self::anything()
+        }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.writes_any && self.written.is_empty() && self.told.is_empty()
+    }
+
+    /// Bytes of memory.
+    fn bytes(&self) -> usize {
+        let keys = self.written.iter().chain(&self.told);
+        keys.map(|key| key.len() + KEY_BYTES).sum()
+    }
+
+    /// One request more that is answered with this one.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        self.writes_any |= other.writes_any;
+        self.sweeps |= other.sweeps;
+        if self.writes_any || self.bytes() + other.bytes() > KEYS_BYTES_MAX {
+            *self = std::mem::take(self).forgetting();
+            return;
+        }
+        self.written.append(&mut other.written);
+        self.told.append(&mut other.told);
+    }
+}
+
+impl Guarded {
+    fn next(&mut self) -> Option<Touched> {
+        let (_, touched) = self.touched.pop_front()?;
+        self.bytes -= touched.bytes();
+        Some(touched)
+    }
 }
 
 /// A reply that is held back.
 struct Held {
-    fence: Pin<Box<dyn Future<Output = ()> + Send>>,
+    fence: Fence,
     /// Bytes behind it that were read.
     behind: usize,
 }
@@ -52,7 +137,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         }
         self.guarded = Some(Guarded {
             guard,
-            writes: VecDeque::new(),
+            touched: VecDeque::new(),
+            bytes: 0,
             held: None,
         });
     }
@@ -92,49 +178,56 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             && guarded.guard.lets_go(&self.session)
     }
 
-    /// Whether the reply to this request is to be held back.
-    pub(super) fn is_guarded_write(&self, request: &Request<'_>, effect: &Effect) -> bool {
-        let session = &self.session;
-        let is_write = |guarded: &Guarded| guarded.guard.is_write(request, session);
-        // What is queued is written by EXEC.
-        let is_queued = self.session.in_transaction && !matches!(effect, Effect::End);
-        self.guarded.as_ref().is_some_and(is_write) && !is_queued
+    /// What a request that is about to be counted does to keys.
+    pub(super) fn touched(&self, request: Option<&Request<'_>>) -> Option<Touched> {
+        let guarded = self.guarded.as_ref()?;
+        guarded.guard.touches(request, &self.session)
     }
 
     /// A request was counted.
-    pub(super) fn note_owed(&mut self, is_write: bool) {
+    pub(super) fn note_owed(&mut self, touched: Option<Touched>) {
         let last = self.ledger.last();
-        if let Some(guarded) = &mut self.guarded
-            && is_write
-        {
-            guarded.writes.push_back(last);
+        let (Some(guarded), Some(mut touched)) = (&mut self.guarded, touched) else {
+            return;
+        };
+        if guarded.bytes + touched.bytes() > KEYS_BYTES_MAX {
+            touched = touched.forgetting();
         }
+        guarded.bytes += touched.bytes();
+        guarded.touched.push_back((last, touched));
     }
 
-    /// The replies that were to be held back will not come.
+    /// The replies that are owed will not come. What was asked for may have been done.
     pub(super) fn forget_writes(&mut self) {
-        if let Some(guarded) = &mut self.guarded {
-            guarded.writes.clear();
+        let Some(guarded) = &mut self.guarded else {
+            return;
+        };
+        while let Some(touched) = guarded.next() {
+            // Nobody was told that a write has come about.
+            drop(guarded.guard.settle(touched));
         }
     }
 
-    /// Holds back the reply that has just ended, if it is to be; `behind`: bytes read behind it.
+    /// Does what the reply that has just ended asks for, and holds it back if it is to be;
+    /// `behind`: bytes read behind it.
     pub(super) fn hold(&mut self, behind: usize) -> bool {
         let settled = self.ledger.settled();
         let Some(guarded) = &mut self.guarded else {
             return false;
         };
-        let is_due = |at: &usize| *at <= settled;
-        if !guarded.writes.front().is_some_and(is_due) {
+        let mut fence = None;
+        while guarded
+            .touched
+            .front()
+            .is_some_and(|(at, _)| *at <= settled)
+            && let Some(touched) = guarded.next()
+        {
+            fence = guarded.guard.settle(touched).or(fence);
+        }
+        let Some(fence) = fence else {
             return false;
-        }
-        while guarded.writes.front().is_some_and(is_due) {
-            guarded.writes.pop_front();
-        }
-        guarded.held = Some(Held {
-            fence: guarded.guard.fence(),
-            behind,
-        });
+        };
+        guarded.held = Some(Held { fence, behind });
         true
     }
 

@@ -83,12 +83,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
                 return true;
             }
             let effect = session::effect(&request);
-            let is_write = self.is_guarded_write(&request, &effect);
+            let touched = self.touched(Some(&request));
             let is_added_to = self.is_added_to(&request);
             let end = self.decoder.end_of(at);
             let owed = self.ledger.len();
             self.owe(effect);
-            self.note_owed(is_write);
+            self.note_owed(touched);
             if is_added_to && self.ledger.len() > owed {
                 self.note_added_to();
             }
@@ -126,8 +126,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             self.understood = Requests::Discarded(FrameScanner::new());
         } else {
             self.understood = Requests::Long(FrameScanner::new());
+            let touched = self.touched(None);
             self.owe(effect);
-            self.note_owed(true);
+            self.note_owed(touched);
         }
     }
 

@@ -1,17 +1,36 @@
-//! A client on a visit: its writes wait for a fence.
+//! A client on a visit: what its requests do to keys is made known, and waited for.
 
-use std::sync::atomic::AtomicUsize;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::resp::Request;
 
-/// Counts fences, which pass at once; no client may leave.
+/// Notes what it is told of `SET`; `SET any` waits for a fence, which passes at once. No client may
+/// leave.
 #[derive(Default)]
-struct Fences(AtomicUsize);
+struct Told(Mutex<Vec<String>>);
 
-impl Guard for Fences {
-    fn is_write(&self, request: &Request<'_>, _: &Session) -> bool {
-        request.argument(0) == b"SET"
+impl Guard for Told {
+    fn touches(&self, request: Option<&Request<'_>>, _: &Session) -> Option<Touched> {
+        let request = request.filter(|request| request.argument(0) == b"SET")?;
+        Some(match request.argument(1) {
+            b"any" => Touched::anything(),
+            key => Touched::writing(vec![key.into()]),
+        })
+    }
+
+    fn settle(&self, touched: Touched) -> Option<Fence> {
+        let keys = touched
+            .written
+            .iter()
+            .map(|key| String::from_utf8_lossy(key));
+        let keys = keys.collect::<Vec<_>>().concat();
+        if !touched.writes_any {
+            self.0.lock().push(keys);
+            return None;
+        }
+        self.0.lock().push("any".to_owned());
+        Some(Box::pin(std::future::ready(())))
     }
 
     fn held_until(&self) -> Option<Instant> {
@@ -20,11 +39,6 @@ impl Guard for Fences {
 
     fn lets_go(&self, _: &Session) -> bool {
         false
-    }
-
-    fn fence(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(std::future::ready(()))
     }
 }
 
@@ -53,13 +67,13 @@ impl Host for NoHost {
     }
 }
 
-fn visiting(fake: &FakeUpstream) -> (Client, Arc<Fences>) {
+fn visiting(fake: &FakeUpstream) -> (Client, Arc<Told>) {
     let url = format!("redis://{}", fake.address()).parse().unwrap();
     let upstream = Arc::new(Upstream::new(url, None, PATIENCE));
-    let fences = Arc::new(Fences::default());
+    let told = Arc::new(Told::default());
     let (peer, served) = duplex(1 << 16);
     let (control, stop) = watch::channel(Stop::No);
-    let (behind, guard) = (Arc::clone(&upstream), Arc::<Fences>::clone(&fences));
+    let (behind, guard) = (Arc::clone(&upstream), Arc::<Told>::clone(&told));
     let served = tokio::spawn(async move {
         let host = Arc::new(NoHost);
         visit(served, &mut Visit::default(), behind, guard, host, stop).await
@@ -70,28 +84,33 @@ fn visiting(fake: &FakeUpstream) -> (Client, Arc<Fences>) {
         control,
         served,
     };
-    (client, fences)
+    (client, told)
 }
 
 #[tokio::test]
-async fn a_write_is_fenced_and_so_is_the_first_one_after_a_loss() {
+async fn what_a_write_does_is_known_when_its_reply_comes_or_is_lost() {
     let fake = FakeUpstream::new().await;
-    let (mut client, fences) = visiting(&fake);
-    client.send("SET k 1\r\n").await;
+    let (mut client, told) = visiting(&fake);
+    client.send("SET a 1\r\nSET any 1\r\n").await;
     let mut upstream = fake.accept().await;
-    upstream.expect("SET k 1\r\n").await;
+    upstream.expect("SET a 1\r\nSET any 1\r\n").await;
+    assert!(told.0.lock().is_empty());
     upstream.send("+OK\r\n").await;
     client.expect("+OK\r\n").await;
-    assert_eq!(fences.0.load(Ordering::Relaxed), 1);
-    let requests = "GET k\r\nGET k\r\nSET k 2\r\n";
+    assert_eq!(*told.0.lock(), ["a"]);
+    upstream.send("+OK\r\n").await;
+    client.expect("+OK\r\n").await;
+    assert_eq!(*told.0.lock(), ["a", "any"]);
+    let requests = "GET k\r\nSET b 2\r\nSET c 2\r\n";
     client.send(requests).await;
     upstream.expect(requests).await;
     drop(upstream);
     client.expect(lost(&fake).repeat(3)).await;
-    client.send("SET k 3\r\n").await;
+    assert_eq!(*told.0.lock(), ["a", "any", "b", "c"]);
+    client.send("SET d 3\r\n").await;
     let mut upstream = fake.accept().await;
-    upstream.expect("SET k 3\r\n").await;
+    upstream.expect("SET d 3\r\n").await;
     upstream.send("+OK\r\n").await;
     client.expect("+OK\r\n").await;
-    assert_eq!(fences.0.load(Ordering::Relaxed), 2);
+    assert_eq!(*told.0.lock(), ["a", "any", "b", "c", "d"]);
 }
