@@ -10,15 +10,15 @@ use tokio::sync::mpsc;
 use super::outbox::Outbox;
 use super::touch::Touches;
 use super::waiting::Waiting;
+use super::wire::request_of;
 use super::{Front, Letter, Mailbox, Parcel};
 use crate::resp::Protocol;
+use crate::upstream::own;
 use crate::upstream::shared::{Link, Slot};
 
 /// Buffers kept, and what they may hold.
 const SPARES_MAX: usize = 256;
 const SPARE_BYTES_MAX: usize = 4096;
-
-const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// What one I/O thread has of the front.
 pub struct Pool {
@@ -120,9 +120,10 @@ impl Pool {
 
     /// Drops what is given when all that is under way now is answered, or lost.
     fn settle(&self, settled: &mpsc::Sender<()>) {
+        let ping = request_of(&[own::PING]);
         for link in self.resp2.iter().chain(&self.resp3) {
             if link.waiting() > 0 {
-                link.send_anywhere(PING, Waiting::Settled(settled.clone()));
+                link.send_anywhere(&ping, Waiting::Settled(settled.clone()));
             }
         }
     }

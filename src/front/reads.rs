@@ -15,6 +15,7 @@ use crate::command::spec::Command;
 use crate::near::{Entered, Line, Now, Place, Token};
 use crate::resp::{Protocol, Request};
 use crate::store::Key;
+use crate::upstream::own;
 use crate::upstream::shared::{Coherence as _, Link, TRACKER};
 
 /// More missing keys of one `MGET` are asked for by one `MGET`.
@@ -212,7 +213,7 @@ impl Pool {
         });
         let value = (asked.raw, Waiting::Value(Rc::clone(&reading)));
         let ttl = Waiting::Ttl(reading, Digits::default());
-        let ask = |requests: &mut Vec<u8>| write_request(requests, &[b"PTTL", asked.key]);
+        let ask = |requests: &mut Vec<u8>| write_request(requests, &[own::PTTL, asked.key]);
         link.send_pair(asked.database, value, ask, ttl);
     }
 }

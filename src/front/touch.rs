@@ -15,6 +15,7 @@ use super::waiting::Waiting;
 use super::wire::request_of;
 use crate::clock;
 use crate::store::Key;
+use crate::upstream::own;
 
 /// Keys that one thread remembers at most, and how long they are at most.
 const KEYS_MAX: usize = 4096;
@@ -65,7 +66,7 @@ impl Pool {
         for (&database, keys) in databases {
             let keys: Vec<&[u8]> = keys.values().map(|key| &**key).collect();
             for batch in keys.chunks(BATCH_KEYS_MAX) {
-                let request = request_of(&[&[&b"TOUCH"[..]], batch].concat());
+                let request = request_of(&[&[own::TOUCH], batch].concat());
                 link.send(database, &request, Waiting::Nobody);
             }
             let told = &self.front.touched;

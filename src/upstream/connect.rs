@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::own;
 use super::probe::Probe;
 use super::topology::{self, Place, Purpose};
 use super::url::{Credentials, Endpoint, UpstreamUrl};
@@ -420,11 +421,10 @@ pub(super) async fn introduce(
     if openings.is_empty() {
         return Ok(());
     }
-    let bytes: Vec<u8> = openings
-        .iter()
-        .flat_map(|opening| &opening.bytes)
-        .copied()
-        .collect();
+    let mut bytes = Vec::new();
+    for opening in openings {
+        own::write_opening(&opening.bytes, &mut bytes);
+    }
     connection.write_all(&bytes).await.map_err(Cause::Io)?;
     connection.flush().await.map_err(Cause::Io)?;
     let mut waiting = openings.iter();

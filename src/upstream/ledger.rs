@@ -56,6 +56,8 @@ pub(super) enum Settled {
     Changed(Box<Change>),
     /// The reply behind which a stream begins.
     StreamBegins,
+    /// The same, of `MONITOR`.
+    MonitorBegins,
     /// The reply to `RESET`.
     Reset,
     /// The reply to `QUIT`.
@@ -243,7 +245,7 @@ impl Ledger {
                 Settled::Reply
             }
             Owed::Change(change) if kind == Kind::Reply => Settled::Changed(change),
-            Owed::Monitor if kind == Kind::Reply => Settled::StreamBegins,
+            Owed::Monitor if kind == Kind::Reply => Settled::MonitorBegins,
             Owed::Reset if kind == Kind::Reply => {
                 self.channels = 0;
                 self.patterns = 0;

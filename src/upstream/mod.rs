@@ -7,6 +7,7 @@
 pub(crate) mod buffer;
 pub mod connect;
 mod ledger;
+pub(crate) mod own;
 pub mod passthrough;
 mod probe;
 pub(crate) mod session;

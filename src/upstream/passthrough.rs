@@ -43,6 +43,7 @@ use tokio::time::{Instant, Sleep};
 use super::buffer::Buffer;
 use super::connect::{Opening, Upstream, count};
 use super::ledger::{Ledger, Owed, Words};
+use super::own::Monitored;
 use super::session::Session;
 use crate::resp::frame::FrameScanner;
 use crate::resp::{Decoder, Limits, Request};
@@ -259,6 +260,8 @@ struct Passthrough<C> {
     replies: Buffer,
     /// They are counted no more.
     replies_stream: bool,
+    /// What of them passes, once it monitors.
+    monitored: Option<Monitored>,
     scanner: FrameScanner,
     /// Of the present frame, if they matter.
     words: Option<Words>,
@@ -304,6 +307,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             gate: Gate::Open,
             replies: Buffer::default(),
             replies_stream: false,
+            monitored: None,
             scanner: FrameScanner::new(),
             words: None,
             ledger: Ledger::default(),

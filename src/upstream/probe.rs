@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::connect::{Cause, ConnectError, Opening, Upstream};
+use super::own;
 use crate::clock;
 
 /// How long the upstream may take, TLS and AUTH included, unless `upstream-timeout` is shorter.
@@ -40,7 +41,7 @@ impl Upstream {
     }
 
     async fn ping(&self) -> Result<(), String> {
-        let ping = [Opening::new("PING", &[b"PING"])];
+        let ping = [Opening::new("PING", &[own::PING])];
         match tokio::time::timeout(ANSWER_MAX, self.connect_uncounted(&ping)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_alive(&error) => Ok(()),
@@ -82,7 +83,7 @@ mod tests {
                 count.fetch_add(1, Ordering::Relaxed);
                 let mut request = [0; 14];
                 tcp.read_exact(&mut request).await.unwrap();
-                assert_eq!(&request, b"*1\r\n$4\r\nPING\r\n");
+                assert_eq!(&request, b"*1\r\n$4\r\npING\r\n");
                 tcp.write_all(answer).await.unwrap();
                 // A silent one stays.
                 if answer.is_empty() {

@@ -81,7 +81,6 @@ fn a_transaction_waits_for_no_fence_if_all_of_its_keys_are_known() {
         "a script may write any"
     );
     keep(&front, &mut client, "GET k");
-    keep(&front, &mut client, "GET k");
     let before = number_of(&front, "fences");
     for words in ["MULTI", "GET k", "EXEC", "PING"] {
         client.say(words);
@@ -208,10 +207,15 @@ fn a_pause_waits_for_writes_under_way_on_shared_connections() {
 
 /// How many SETs upstream has run.
 fn writes_of(upstream: &Server) -> u64 {
+    calls_of(upstream, "set")
+}
+
+/// How often upstream has run a command.
+fn calls_of(upstream: &Server, name: &str) -> u64 {
     let stats = upstream.connect().say("INFO commandstats");
     let line = stats
         .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_set:calls="));
+        .find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
     let calls = line.and_then(|line| line.split(',').next()?.parse().ok());
     calls.unwrap_or(0)
 }
@@ -257,4 +261,40 @@ fn a_transaction_that_begins_while_a_script_runs_is_refused_as_a_whole() {
     assert_eq!(client.say("MULTI"), OK);
     assert_eq!(client.say("INCR k"), "+QUEUED\r\n");
     assert_eq!(client.say("EXEC"), "*1\r\n:1\r\n");
+}
+
+#[test]
+fn a_monitor_shows_what_clients_ask_for_and_nothing_of_the_fronts_own() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut watcher, mut client) = (front.connect(), front.connect());
+    let mut direct = upstream.connect();
+    assert_eq!(watcher.say("MONITOR"), OK);
+    assert_eq!(direct.say("PING"), "+PONG\r\n");
+    assert_eq!(client.say("SELECT 1"), OK);
+    assert_eq!(client.say("GET k"), "$-1\r\n");
+    for (words, reply) in [
+        ("MULTI", OK),
+        ("SET k v", "+QUEUED\r\n"),
+        ("EXEC", "*1\r\n+OK\r\n"),
+    ] {
+        assert_eq!(client.say(words), reply);
+    }
+    let beats = calls_of(&upstream, "ping");
+    until("it has sent heartbeats", || {
+        calls_of(&upstream, "ping") > beats + 10
+    });
+    assert_eq!(client.say("ECHO end"), "$3\r\nend\r\n");
+    let mut shown = Vec::new();
+    while !shown.iter().any(|name| name == "ECHO") {
+        let line = told(&mut watcher);
+        let name = line.split('"').nth(1).expect("a name").to_owned();
+        if name != "INFO" {
+            shown.push(name);
+        }
+    }
+    assert_eq!(
+        shown,
+        ["PING", "SELECT", "GET", "MULTI", "SET", "EXEC", "ECHO"]
+    );
 }

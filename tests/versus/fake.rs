@@ -31,7 +31,9 @@ pub(crate) fn answer(
 
 /// The reply to each of these requests from what does not know HELLO, and so tells no changes.
 pub(crate) fn without_hello<'a>(requests: &[u8], reply: &'a str) -> &'a str {
-    if requests.starts_with(b"*2\r\n$5\r\nHELLO") {
+    let hello = b"*2\r\n$5\r\nHELLO";
+    let start = requests.get(..hello.len());
+    if start.is_some_and(|start| start.eq_ignore_ascii_case(hello)) {
         "-ERR unknown command 'HELLO'\r\n"
     } else {
         reply

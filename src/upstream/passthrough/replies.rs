@@ -16,6 +16,7 @@ use crate::resp::Decoder;
 use crate::resp::frame::Kind;
 use crate::upstream::connect::{ConnectError, count};
 use crate::upstream::ledger::{Owed, Settled, Words};
+use crate::upstream::own::Monitored;
 use crate::upstream::session::{self, Effect};
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
@@ -132,7 +133,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
                 self.replies_stream = true;
             }
             if self.replies_stream || at == self.replies.len() {
-                return;
+                return self.leave_out_own(at);
             }
             if !self.scanner.is_within_frame() {
                 self.words = self.ledger.is_curious().then(Words::default);
@@ -161,6 +162,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         }
     }
 
+    /// Of what `MONITOR` shows, leaves out what no client asked for, from this place on.
+    fn leave_out_own(&mut self, at: usize) {
+        if let Some(monitored) = &mut self.monitored {
+            let passed = monitored.pass(&self.replies.bytes()[at..]);
+            self.replies.truncate(at);
+            self.replies.extend(&passed);
+        }
+    }
+
     /// Does what a finished reply asks for.
     pub(super) fn settle(&mut self, kind: Kind) {
         let settled = self.ledger.settle(kind, self.words.as_ref());
@@ -169,6 +179,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             Settled::Unasked | Settled::Reply => {}
             Settled::Changed(change) => self.session.confirm(*change),
             Settled::StreamBegins | Settled::Unexpected => self.lose_count(),
+            Settled::MonitorBegins => {
+                self.lose_count();
+                self.monitored = Some(Monitored::default());
+            }
             Settled::Reset => {
                 self.session.reset();
                 if self.gate == Gate::Reset {

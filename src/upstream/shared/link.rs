@@ -26,6 +26,7 @@ use crate::resp::Protocol;
 use crate::resp::frame::{FrameScanner, Kind};
 use crate::upstream::buffer::Buffer;
 use crate::upstream::connect::{Connection, Opening, Upstream, count};
+use crate::upstream::own;
 
 /// Bytes of replies read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -608,11 +609,11 @@ impl<'a, W: Waiter> Live<'a, W> {
         let mut queue = self.link.queue.borrow_mut();
         if target.rung == Rung::Redirect {
             if self.link.armed.get().is_some() {
-                let off = Opening::new("CLIENT", &[b"CLIENT", b"TRACKING", b"OFF"]);
+                let off = Opening::new("CLIENT", &[own::CLIENT, b"TRACKING", b"OFF"]);
                 queue.push(&off.bytes, Waiting::Nobody);
             }
             let id = target.client_id.to_string();
-            let words: [&[u8]; 5] = [b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
+            let words: [&[u8]; 5] = [own::CLIENT, b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
             let on = Opening::new("CLIENT", &words);
             queue.push(&on.bytes, Waiting::Arming(target.generation));
         }
@@ -640,7 +641,7 @@ impl<'a, W: Waiter> Live<'a, W> {
                 .back()
                 .is_none_or(|(_, at)| now.duration_since(*at) >= bound / HEARTBEATS_PER_BOUND);
         if is_quiet {
-            queue.push(b"*1\r\n$4\r\nPING\r\n", Waiting::Nobody);
+            queue.push(&Opening::new("", &[own::PING]).bytes, Waiting::Nobody);
         }
         None
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::pace::Pace;
 use crate::clock;
 use crate::upstream::connect::Opening;
+use crate::upstream::own;
 
 pub(super) struct Queue<W> {
     /// Not yet on their way.
@@ -72,7 +73,7 @@ impl<W> Queue<W> {
     pub(super) fn select(&mut self, database: u32) {
         if self.database != Some(database) {
             let digits = database.to_string();
-            let select = Opening::new("SELECT", &[b"SELECT", digits.as_bytes()]);
+            let select = Opening::new("SELECT", &[own::SELECT, digits.as_bytes()]);
             self.push(&select.bytes, Waiting::Nobody);
             self.database = Some(database);
         }

@@ -30,6 +30,7 @@ use crate::clock;
 use crate::resp::frame::{FrameScanner, Kind};
 use crate::upstream::buffer::Buffer;
 use crate::upstream::connect::{Cause, ConnectError, Connection, Opening, Upstream, count};
+use crate::upstream::own;
 
 /// How an upstream tells what has changed: the best that it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,7 +328,7 @@ struct Live<'a> {
 
 impl Live<'_> {
     async fn run(&mut self, bound: &impl Fn() -> Duration) -> Why {
-        self.ask(&[b"CLIENT", b"ID"], Owed::Id);
+        self.ask(&[own::CLIENT, b"ID"], Owed::Id);
         loop {
             self.bound = bound();
             let period = (self.bound / HEARTBEATS_PER_BOUND).max(Duration::from_millis(1));
@@ -380,7 +381,7 @@ impl Live<'_> {
         }
         let fences = std::mem::take(&mut *self.tracker.fences.lock());
         self.beaten = now;
-        self.ask(&[b"PING"], Owed::Pong { sent: now, fences });
+        self.ask(&[own::PING], Owed::Pong { sent: now, fences });
         None
     }
 
@@ -498,7 +499,7 @@ impl Live<'_> {
         if self.tracker.best.load(Ordering::Acquire) <= Rung::Redirect as u8 {
             self.publish(Rung::Redirect, id);
         } else {
-            self.ask(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST"], Owed::Tracking);
+            self.ask(&[own::CLIENT, b"TRACKING", b"ON", b"BCAST"], Owed::Tracking);
         }
     }
 

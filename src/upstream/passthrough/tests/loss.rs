@@ -185,7 +185,7 @@ async fn a_session_is_told_again_as_far_as_it_was_confirmed() {
     let mut client = Client::of(&url, PATIENCE, 1 << 16);
     client.send("SELECT 4\r\n").await;
     let mut upstream = fake.accept().await;
-    let own = "*2\r\n$4\r\nAUTH\r\n$3\r\nurl\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n";
+    let own = "*2\r\n$4\r\nAUTH\r\n$3\r\nurl\r\n*2\r\n$6\r\nsELECT\r\n$1\r\n2\r\n";
     upstream.expect(own).await;
     upstream.send("+OK\r\n+OK\r\n").await;
     upstream.expect("SELECT 4\r\n").await;
@@ -209,14 +209,14 @@ async fn a_session_is_told_again_as_far_as_it_was_confirmed() {
     upstream
         .expect("*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")
         .await;
-    upstream.expect("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n").await;
+    upstream.expect("*2\r\n$5\r\nhELLO\r\n$1\r\n3\r\n").await;
     upstream
-        .expect("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\nyou\r\n")
+        .expect("*3\r\n$6\r\ncLIENT\r\n$7\r\nSETNAME\r\n$3\r\nyou\r\n")
         .await;
     upstream
-        .expect("*4\r\n$6\r\nCLIENT\r\n$7\r\nSETINFO\r\n$8\r\nlib-name\r\n$1\r\nx\r\n")
+        .expect("*4\r\n$6\r\ncLIENT\r\n$7\r\nSETINFO\r\n$8\r\nlib-name\r\n$1\r\nx\r\n")
         .await;
-    upstream.expect("*2\r\n$6\r\nSELECT\r\n$1\r\n5\r\n").await;
+    upstream.expect("*2\r\n$6\r\nsELECT\r\n$1\r\n5\r\n").await;
     upstream
         .send("+OK\r\n+OK\r\n+OK\r\n%1\r\n+proto\r\n:3\r\n+OK\r\n+OK\r\n+OK\r\n")
         .await;
@@ -247,7 +247,7 @@ async fn reset_brings_back_what_the_url_asks_for() {
     let mut client = Client::of(&format!("redis://{}/7", fake.address()), PATIENCE, 1024);
     client.send("SELECT 1\r\nRESET\r\nGET a\r\n").await;
     let mut upstream = fake.accept().await;
-    let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n";
+    let select = "*2\r\n$6\r\nsELECT\r\n$1\r\n7\r\n";
     upstream.expect(select).await;
     upstream.send("+OK\r\n").await;
     upstream.expect("SELECT 1\r\nRESET\r\n").await;

@@ -12,6 +12,7 @@ use super::{Many, OUTPUT_BYTES_MAX};
 use crate::resp::frame::{FrameScanner, Kind};
 use crate::upstream::buffer::Buffer;
 use crate::upstream::connect::{Cause, ConnectError, Connection, Opening, introduce};
+use crate::upstream::own;
 use crate::upstream::url::Endpoint;
 
 /// Bytes read at once.
@@ -120,7 +121,7 @@ impl Node {
 pub(super) fn redirect_to(number: u64) -> Opening {
     let number = number.to_string();
     let words: [&[u8]; 5] = [
-        b"CLIENT",
+        own::CLIENT,
         b"TRACKING",
         b"ON",
         b"REDIRECT",
@@ -171,7 +172,7 @@ impl Many {
                     let node = &mut self.nodes[at];
                     node.link = Link::Open(connection);
                     if is_tracker {
-                        let id = Opening::new("CLIENT ID", &[b"CLIENT", b"ID"]);
+                        let id = Opening::new("CLIENT ID", &[own::CLIENT, b"ID"]);
                         // What waits was put in before.
                         node.ask(&id.bytes, Expect::Number);
                     }
