@@ -291,6 +291,13 @@ impl Front {
         }
     }
 
+    /// Whether it is remembered that a key is absent.
+    fn keeps_absent(&self) -> bool {
+        // While a slot is on its way, its next master gets the key unseen. And while writes are
+        // paused, what has expired is still there: the next read is to remove it.
+        !self.upstream.is_cluster() && !self.holds_writes(self.now().mono_ns)
+    }
+
     fn void(&self, key: &[u8], why: Why) {
         self.near.void(&self.instance.store, key, why);
         let moment = match why {

@@ -175,11 +175,9 @@ impl Waiter for Waiting {
             Self::Ttl(reading, digits) => {
                 digits.take(bytes);
                 if ended.is_some() {
-                    let is_cluster = reading.pool.front.upstream.is_cluster();
                     let ttl = ttl_of(digits.bytes());
-                    // While its slot is on its way, its next master gets it unseen.
-                    let is_on_its_way = is_cluster && ttl == Ttl::Absent;
-                    reading.finish(if is_on_its_way { Ttl::Unknown } else { ttl });
+                    let is_kept = ttl != Ttl::Absent || reading.pool.front.keeps_absent();
+                    reading.finish(if is_kept { ttl } else { Ttl::Unknown });
                 }
             }
         }

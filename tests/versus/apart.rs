@@ -298,3 +298,17 @@ fn a_monitor_shows_what_clients_ask_for_and_nothing_of_the_fronts_own() {
         ["PING", "SELECT", "GET", "MULTI", "SET", "EXEC", "ECHO"]
     );
 }
+
+#[test]
+fn while_writes_are_paused_it_is_not_remembered_that_a_key_is_absent() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let (mut operator, mut reader) = (front.connect(), front.connect());
+    assert_eq!(operator.say("CLIENT PAUSE 60000 WRITE"), OK);
+    for _ in 0..2 {
+        assert_eq!(reader.say("GET k"), "$-1\r\n");
+    }
+    assert_eq!(calls_of(&upstream, "get"), 2);
+    assert_eq!(operator.say("CLIENT UNPAUSE"), OK);
+    keep(&front, &mut reader, "GET k");
+}
