@@ -73,7 +73,7 @@ pub async fn serve(
 ) {
     let mut shared = Shared::new(&pool, &client);
     let front = Arc::clone(&pool.front);
-    let visit_guard = Arc::new(VisitGuard::new(&front));
+    let visit_guard = Arc::new(VisitGuard::new(&pool));
     let mut visit = Visit::default();
     while let Left::Private = shared.run(&mut stream).await {
         if std::mem::take(&mut shared.pauses_writes) {

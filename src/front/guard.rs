@@ -14,13 +14,16 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Front;
+use super::ahead::Ahead;
 use super::class::{Class, classify, is_administration, tells_of_keys};
 use super::pause::Announced;
+use super::pool::Pool;
 use crate::command::keys_of::for_each_key;
 use crate::command::spec::{Command, Flags};
 use crate::config::ClientIdentity;
 use crate::near::Why;
 use crate::resp::Request;
+use crate::upstream::connect::{Connection, Opening};
 use crate::upstream::passthrough::{Fence, Guard, Touched};
 use crate::upstream::session::Session;
 use crate::upstream::shared::Coherence as _;
@@ -28,6 +31,7 @@ use crate::upstream::shared::Coherence as _;
 /// The guard of one client.
 pub(super) struct VisitGuard {
     front: Arc<Front>,
+    ahead: Arc<Ahead>,
     /// The client may have seen something that is newer than a copy.
     has_seen: AtomicBool,
     /// What its next `EXEC` does and tells.
@@ -36,9 +40,10 @@ pub(super) struct VisitGuard {
 }
 
 impl VisitGuard {
-    pub(super) fn new(front: &Arc<Front>) -> Self {
+    pub(super) fn new(pool: &Pool) -> Self {
         Self {
-            front: Arc::clone(front),
+            front: Arc::clone(&pool.front),
+            ahead: Arc::clone(&pool.ahead),
             has_seen: AtomicBool::new(false),
             transaction: Mutex::default(),
             pauses: Announced::default(),
@@ -203,6 +208,10 @@ impl Guard for VisitGuard {
         self.pauses.came_about(front);
         let front = Arc::clone(front);
         Some(Box::pin(async move { front.settle_write().await }))
+    }
+
+    fn connection(&self, openings: &[Opening]) -> Option<Box<dyn Connection>> {
+        self.ahead.take(openings)
     }
 
     fn held_until(&self) -> Option<Instant> {

@@ -21,6 +21,7 @@
 //!   connection if it was told there what may be newer than a copy, wait for a fence: all that
 //!   changed before is voided by then.
 
+mod ahead;
 mod class;
 mod client;
 mod guard;

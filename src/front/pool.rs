@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::ahead::Ahead;
 use super::outbox::Outbox;
 use super::touch::Touches;
 use super::waiting::Waiting;
@@ -29,6 +30,8 @@ pub struct Pool {
     resp3: Vec<Rc<Link<Waiting>>>,
     /// Buffers of values that were delivered.
     spares: RefCell<Vec<Vec<u8>>>,
+    /// Private connections for who comes next.
+    pub(super) ahead: Arc<Ahead>,
     /// Keys that were hit.
     pub(super) touches: Touches,
     /// Copies that are being compared with upstream.
@@ -57,6 +60,7 @@ impl Pool {
             resp2: links(Protocol::Resp2, first),
             resp3: links(Protocol::Resp3, first + each),
             spares: RefCell::default(),
+            ahead: Ahead::new(&front.upstream),
             touches: Touches::default(),
             checks: Cell::new(0),
             outboxes: RefCell::default(),
@@ -77,6 +81,7 @@ impl Pool {
             }
         }
         tokio::task::spawn_local(Rc::clone(&pool).touch());
+        tokio::task::spawn_local(Arc::clone(&pool.ahead).look_after());
         let receiving = Rc::clone(&pool);
         tokio::task::spawn_local(async move {
             while let Some(letter) = mailbox.recv().await {

@@ -225,7 +225,7 @@ impl Upstream {
     }
 
     /// The same, and then sends the `openings` of a client's session.
-    pub(super) async fn connect_as(
+    pub(crate) async fn connect_as(
         &self,
         openings: &[Opening],
     ) -> Result<Box<dyn Connection>, ConnectError> {

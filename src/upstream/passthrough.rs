@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::buffer::Buffer;
-use super::connect::{Opening, Upstream, count};
+use super::connect::{Connection, Opening, Upstream, count};
 use super::ledger::{Ledger, Owed, Words};
 use super::own::Monitored;
 use super::session::Session;
@@ -173,6 +173,9 @@ pub(crate) trait Guard: Send + Sync {
     /// Its reply has come, or never will: that is done now. The reply waits for the fence, if
     /// there is one.
     fn settle(&self, touched: Touched) -> Option<Fence>;
+
+    /// A connection that was told just this and of which nobody has made use, if there is one.
+    fn connection(&self, openings: &[Opening]) -> Option<Box<dyn Connection>>;
 
     /// Until when the upstream keeps requests waiting because it was told to.
     fn held_until(&self) -> Option<Instant>;

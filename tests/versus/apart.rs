@@ -105,6 +105,46 @@ fn who_was_told_that_a_watched_key_has_changed_waits_for_what_is_known_of_it() {
 }
 
 #[test]
+fn who_needs_a_connection_of_its_own_finds_one_opened_ahead() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let mut direct = upstream.connect();
+    let mut first = front.connect();
+    for words in ["SELECT 3", "WATCH k"] {
+        assert_eq!(first.say(words), OK);
+    }
+    until("others are opened", || only_told(&mut direct).len() == 4);
+    let mut known = Vec::new();
+    for _ in 0..6 {
+        let ahead = only_told(&mut direct);
+        let mut next = front.connect();
+        assert_eq!(next.say("SELECT 3"), OK);
+        let id = next.say("CLIENT ID");
+        assert!(ahead.contains(&id), "{id} is none of {ahead:?}");
+        assert!(!known.contains(&id), "{id} was another client's");
+        known.push(id);
+        until("as many are there again", || {
+            only_told(&mut direct).len() == 4
+        });
+    }
+    // They are killed, and nobody notices.
+    assert_eq!(direct.say("CLIENT KILL SKIPME YES").get(..1), Some(":"));
+    assert_eq!(direct.say("PING"), "+PONG\r\n");
+    let mut next = front.connect();
+    assert_eq!(next.say("SELECT 3"), OK);
+    assert!(next.say("CLIENT ID").starts_with(':'));
+}
+
+/// The ids, as `CLIENT ID` has them, of upstream's clients that have been told their database and
+/// nothing else.
+fn only_told(direct: &mut Client) -> Vec<String> {
+    let clients = direct.say("CLIENT LIST");
+    let lines = clients.lines().filter(|line| line.contains("cmd=select"));
+    let ids = lines.filter_map(|line| line.strip_prefix("id=")?.split_once(' '));
+    ids.map(|(id, _)| format!(":{id}\r\n")).collect()
+}
+
+#[test]
 fn writes_that_a_client_has_paused_hold_up_only_who_sent_them() {
     let upstream = Server::redis(&[]);
     let front = coherent(&upstream, &[]);

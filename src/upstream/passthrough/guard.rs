@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::link::Link;
 use super::{Fence, Gate, Guard, Passthrough, Requests, Visit};
 use crate::resp::Request;
+use crate::upstream::connect::{Connection, Opening};
 
 /// What there is to know of a visitor.
 pub(super) struct Guarded {
@@ -141,6 +142,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             bytes: 0,
             held: None,
         });
+    }
+
+    /// A connection that was opened for whoever needs one.
+    pub(super) fn connection(&self, openings: &[Opening]) -> Option<Box<dyn Connection>> {
+        self.guarded.as_ref()?.guard.connection(openings)
     }
 
     /// The client leaves, and takes its connection along.

@@ -31,6 +31,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         }
         let upstream = Arc::clone(&self.upstream);
         let openings = self.session.openings();
+        if let Some(connection) = self.connection(&openings) {
+            self.link = Link::Open(Open::new(connection));
+            return true;
+        }
         let connecting = async move { upstream.connect_as(&openings).await };
         self.link = Link::Connecting(Box::pin(connecting));
         true

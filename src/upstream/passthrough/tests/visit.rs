@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::resp::Request;
+use crate::upstream::connect::Connection;
 
 /// Notes what it is told of `SET`; `SET any` waits for a fence, which passes at once. No client may
 /// leave.
@@ -31,6 +32,10 @@ impl Guard for Told {
         }
         self.0.lock().push("any".to_owned());
         Some(Box::pin(std::future::ready(())))
+    }
+
+    fn connection(&self, _: &[Opening]) -> Option<Box<dyn Connection>> {
+        None
     }
 
     fn held_until(&self) -> Option<Instant> {
