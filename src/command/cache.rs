@@ -99,7 +99,7 @@ pub(super) fn refresh(context: &mut Context<'_>, request: &Request<'_>) -> Resul
 }
 
 /// Keys are upstream's there.
-fn refuse_in_front(context: &Context<'_>, command: &str) -> Result {
+pub(super) fn refuse_in_front(context: &Context<'_>, command: &str) -> Result {
     if context.instance.upstream.is_none() {
         return Ok(());
     }

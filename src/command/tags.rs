@@ -3,6 +3,7 @@
 //! A tag belongs to a database, as its keys do. What a tag is, and when its keys are not there any
 //! more, is `store::tags`' business.
 
+use super::cache::refuse_in_front;
 use super::keys::{Pattern, parse_cursor};
 use super::options::{Rest, integer, is_word};
 use super::{CommandError, Context};
@@ -13,6 +14,7 @@ type Result<T = ()> = std::result::Result<T, CommandError>;
 
 /// `TAG.ADD key tag [tag ...]`: how many of them are new to the key; 0 where there is no such key.
 pub(super) fn add(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.add")?;
     check(request.iter_from(2))?;
     let place = context.place(request.argument(1));
     let added = context.view.add_tags(place, request.iter_from(2))?;
@@ -22,6 +24,7 @@ pub(super) fn add(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 
 /// `TAG.REM key tag [tag ...]`: how many of them the key had.
 pub(super) fn rem(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.rem")?;
     let place = context.place(request.argument(1));
     let removed = context.view.remove_tags(place, request.iter_from(2));
     context.reply.count(removed);
@@ -30,6 +33,7 @@ pub(super) fn rem(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 
 /// `TAG.OF key`: its tags, in the order in which it got them.
 pub(super) fn of(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.of")?;
     let place = context.place(request.argument(1));
     let tags = context.view.tags_of(place);
     context.reply.set(tags.len());
@@ -39,6 +43,7 @@ pub(super) fn of(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 
 /// `TAG.MEMBERS tag`: its keys.
 pub(super) fn members(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.members")?;
     let keys = context
         .view
         .tag_members(context.session.db, request.argument(1));
@@ -49,6 +54,7 @@ pub(super) fn members(context: &mut Context<'_>, request: &Request<'_>) -> Resul
 
 /// `TAG.CARD tag`: how many keys it has.
 pub(super) fn card(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.card")?;
     let card = context
         .view
         .tag_card(context.session.db, request.argument(1));
@@ -58,6 +64,7 @@ pub(super) fn card(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 
 /// `TAG.SCAN cursor [MATCH pattern] [COUNT count]`: tags that have keys, as SCAN does it.
 pub(super) fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.scan")?;
     let cursor = parse_cursor(request.argument(1))
         .ok_or_else(|| CommandError::other("ERR invalid cursor"))?;
     let (mut pattern, mut count) = (Pattern::Any, SCAN_COUNT);
@@ -94,6 +101,7 @@ pub(super) fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 /// `TAG.INVALIDATE [SOFT] tag [tag ...]`: how many keys that outdates. A lone argument is a tag,
 /// whatever it says.
 pub(super) fn invalidate(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    refuse_in_front(context, "tag.invalidate")?;
     let is_soft = request.len() > 2 && is_word(request.argument(1), "soft");
     let first = if is_soft { 2 } else { 1 };
     let db = context.session.db;

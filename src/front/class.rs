@@ -109,8 +109,8 @@ pub(super) fn is_administration(command: &Command) -> bool {
 /// Whether a request is for this server, whatever stands behind it.
 pub(super) fn is_own(request: &Request<'_>) -> bool {
     let name = request.argument(0);
-    // Of all names that pass by, few begin with a C and have a point in the middle.
-    matches!(name.first(), Some(b'c' | b'C'))
+    // Of all names that pass by, few begin with a C or a T and have a point in the middle.
+    matches!(name.first(), Some(b'c' | b'C' | b't' | b'T'))
         && name.contains(&b'.')
         && lookup::find(name).is_some_and(|command| command.group() == Group::Corral)
 }
@@ -268,10 +268,9 @@ mod tests {
         assert!(named(Class::Unknown).is_empty(), "only what is not known");
         assert_eq!(named(Class::NearEach), ["mget"]);
         let own = named(Class::Own);
-        assert!(
-            own.iter()
-                .all(|name| name.starts_with("corral.") || name.starts_with("cache."))
-        );
+        let families = ["corral.", "cache.", "tag."];
+        let is_of_ours = |name: &&str| families.iter().any(|family| name.starts_with(family));
+        assert!(own.iter().all(is_of_ours));
     }
 
     #[test]
@@ -281,7 +280,8 @@ mod tests {
             if class == Class::Near || command.name == "get" {
                 assert!(!command.flags.contains(Flags::MAY_REPLICATE));
             }
-            let is_shared_write = command.flags.contains(Flags::WRITE) && class != Class::Private;
+            let is_upstream = !matches!(class, Class::Private | Class::Own);
+            let is_shared_write = command.flags.contains(Flags::WRITE) && is_upstream;
             if is_shared_write {
                 assert!(
                     is_paused_with_writes(Some(command), class),
