@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::client::Shared;
 use super::pool::Pool;
 use super::reads::{Asked, line, null};
 use super::waiting::Waiting;
@@ -18,7 +19,7 @@ use super::{Seat, channel};
 use crate::clock;
 use crate::command::lookup;
 use crate::near::{Entered, Place, Ttl};
-use crate::policy::{Active, Brought, Elsewhere, Leases, Outcome, Turn, Wait};
+use crate::policy::{Active, Brought, Elsewhere, Ending, Leases, Outcome, Turn, Wait};
 use crate::resp::Protocol;
 use crate::resp::frame::Kind;
 use crate::upstream::shared::Link;
@@ -63,8 +64,9 @@ impl Ruled {
         };
         let cap_ms = u64::try_from(cap.as_millis()).unwrap_or(u64::MAX);
         match ttl {
-            Ttl::Millis(ms) => Ttl::Millis(ms.min(cap_ms)),
-            Ttl::None => Ttl::Millis(cap_ms),
+            Ttl::Millis(ms) if ms <= cap_ms => ttl,
+            Ttl::Millis(_) | Ttl::None => Ttl::Within(cap_ms),
+            Ttl::Within(ms) => Ttl::Within(ms.min(cap_ms)),
             Ttl::Absent | Ttl::Unknown => ttl,
         }
     }
@@ -121,7 +123,7 @@ impl Ruled {
             Elsewhere::Again => self.read_again(pool, seats),
             Elsewhere::Wait(wait, keep) => {
                 if let Some(keep) = keep {
-                    tokio::task::spawn_local(keep_upstream(Rc::clone(pool), keep));
+                    tokio::task::spawn_local(keep_upstream(Rc::clone(pool), keep, b"NX"));
                 }
                 let pool = Rc::clone(pool);
                 let protocol = self.protocol;
@@ -167,8 +169,29 @@ impl Ruled {
     }
 }
 
+impl Shared {
+    /// A read is answered by a value that ends in so many ms: sees to the next one, if it is time.
+    /// Whether this client is to make it: then it is to be told that there is none.
+    #[cold]
+    pub(super) fn look_after(&self, place: Place<'_>, left_ms: u32) -> bool {
+        let policy = &self.front.instance.policy;
+        let key = (place.db, place.key.bytes);
+        match policy.hit_elsewhere(key, left_ms, self.client.id) {
+            Ending::Serve => false,
+            Ending::Nil => true,
+            Ending::Keep(keep) => {
+                let pool = Rc::clone(&self.pool);
+                tokio::task::spawn_local(keep_upstream(pool, keep, b"XX"));
+                false
+            }
+        }
+    }
+}
+
 /// Stores what a load brings upstream.
-async fn keep_upstream(pool: Rc<Pool>, keep: oneshot::Receiver<Brought>) {
+///
+/// `condition`: `NX` or `XX`, whether there must be no value there, or one.
+async fn keep_upstream(pool: Rc<Pool>, keep: oneshot::Receiver<Brought>, condition: &'static [u8]) {
     // Without a value there is nothing to keep.
     let Ok(brought) = keep.await else {
         return;
@@ -180,7 +203,7 @@ async fn keep_upstream(pool: Rc<Pool>, keep: oneshot::Receiver<Brought>) {
         return;
     }
     let ttl = brought.ttl_ms.map(|ms| ms.to_string());
-    let mut words: Vec<&[u8]> = vec![b"SET", &brought.key, &brought.value, b"NX"];
+    let mut words: Vec<&[u8]> = vec![b"SET", &brought.key, &brought.value, condition];
     if let Some(ttl) = &ttl {
         words.extend([&b"PX"[..], ttl.as_bytes()]);
     }

@@ -12,7 +12,7 @@ use super::wire::{request_of, write_request};
 use super::{Seat, WHOLE, channel};
 use crate::command::lookup;
 use crate::command::spec::Command;
-use crate::near::{Entered, Line, Now, Place, Token};
+use crate::near::{Entered, Line, Miss, Now, Place, Token};
 use crate::resp::{Protocol, Request};
 use crate::store::Key;
 use crate::upstream::own;
@@ -51,9 +51,18 @@ impl Shared {
         let is_busy = self.outbox.is_busy(hash);
         let is_hit = !is_busy && {
             let (near, store) = (&self.front.near, &self.front.instance.store);
-            let got = self
-                .outbox
-                .answer(|reply| near.get(store, place, line, now, reply));
+            let is_get = command.name == "get";
+            let got = self.outbox.answer(|reply| {
+                let len = reply.len();
+                let left_ms = near.get_with_end(store, place, line, now, reply)?;
+                if let Some(left_ms) = left_ms.filter(|_| is_get && self.is_ruled())
+                    && self.look_after(place, left_ms)
+                {
+                    reply.truncate(len);
+                    reply.extend_from_slice(null(self.session.protocol));
+                }
+                Ok::<(), Miss>(())
+            });
             got.is_ok()
         };
         if is_busy {
@@ -86,6 +95,10 @@ impl Shared {
     /// Whether changes of what is read now will be told.
     pub(super) fn is_armed(&self, link: &Link<Waiting>) -> bool {
         link.is_armed(self.front.generation(TRACKER))
+    }
+
+    fn is_ruled(&self) -> bool {
+        self.front.instance.policy.is_on()
     }
 
     fn seat(&self, at: u64, part: u32) -> Seat {

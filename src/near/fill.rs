@@ -5,19 +5,20 @@ use std::sync::atomic::Ordering;
 
 use super::flights::{Flight, State};
 use super::ghosts::Fate;
-use super::variants::{self, REPLY_BYTES_MAX, Terms, Variant};
+use super::variants::{self, LIFE_MS_MAX, REPLY_BYTES_MAX, Terms, Variant};
 use super::{Check, Fill, NS_PER_MS, Near, Now, Place, Ttl, physical, sync};
 use crate::store::{Store, Write, charge_max};
 
 impl<W> Near<W> {
-    /// For how many ms from its beginning a read's reply is fresh, or why it is not to be stored.
+    /// For how many ms from its beginning a read's reply is fresh, and whether its value ends then;
+    /// or why it is not to be stored.
     pub(super) fn life_ms(
         &self,
         flight: &Flight<W>,
         reply: &[u8],
         ttl: Ttl,
         now: Now,
-    ) -> Result<u32, Fill> {
+    ) -> Result<(u32, bool), Fill> {
         let bytes_max = self.settings.value_bytes_max.load(Ordering::Relaxed);
         if matches!(reply.first(), None | Some(b'-' | b'!')) {
             return Err(Fill::Error);
@@ -27,12 +28,13 @@ impl<W> Near<W> {
         }
         let cap_ms = self.settings.near_ttl_ms.load(Ordering::Relaxed);
         let life_ms = match ttl {
-            Ttl::Millis(ms) => ms.min(cap_ms),
+            Ttl::Millis(ms) | Ttl::Within(ms) => ms.min(cap_ms),
             Ttl::None => cap_ms,
             Ttl::Absent if OF_ABSENT_KEYS.contains(&reply) => cap_ms,
             Ttl::Absent | Ttl::Unknown => 0,
         };
-        let life_ms = u32::try_from(life_ms).unwrap_or(u32::MAX);
+        let is_end = matches!(ttl, Ttl::Millis(ms) if ms <= cap_ms);
+        let life_ms = u32::try_from(life_ms).unwrap_or(u32::MAX).min(LIFE_MS_MAX);
         if life_ms == 0 || expiry_ns(flight.sent, life_ms) <= now.mono_ns {
             return Err(Fill::Fleeting);
         }
@@ -45,7 +47,7 @@ impl<W> Near<W> {
                 Err(Fill::Raced)
             }
             State::Open | State::Echo(_) | State::Void if self.is_whole(&flight.stamp, now) => {
-                Ok(life_ms)
+                Ok((life_ms, is_end))
             }
             State::Open | State::Echo(_) | State::Void => Err(Fill::Raced),
         }
@@ -58,7 +60,7 @@ impl<W> Near<W> {
         store: &Store,
         flight: &Flight<W>,
         reply: &[u8],
-        life_ms: u32,
+        (life_ms, is_end): (u32, bool),
         now: Now,
     ) -> (Fill, bool) {
         let Place { db, key } = flight.place();
@@ -71,6 +73,7 @@ impl<W> Near<W> {
                 stamp,
                 expires_at_ns,
                 life_ms,
+                is_end,
             },
             reply,
         };

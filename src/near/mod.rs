@@ -128,6 +128,22 @@ impl<W> Near<W> {
         now: Now,
         reply: &mut Vec<u8>,
     ) -> Result<(), Miss> {
+        self.get_with_end(store, place, line, now, reply).map(drop)
+    }
+
+    /// The same; tells how many ms a value still has, if it is in the last part of its life.
+    ///
+    /// # Errors
+    /// Why there is no fresh copy.
+    #[inline]
+    pub fn get_with_end(
+        &self,
+        store: &Store,
+        place: Place<'_>,
+        line: Line<'_>,
+        now: Now,
+        reply: &mut Vec<u8>,
+    ) -> Result<Option<u32>, Miss> {
         let len = reply.len();
         let found = look_up(store, place, line, now, |variant| {
             if variant.terms.expires_at_ns > now.mono_ns {
@@ -143,7 +159,10 @@ impl<W> Near<W> {
                 self.tallies.count(miss.tally());
             }
         }
-        verdict
+        verdict.map(|()| match found {
+            Found::Copy(terms) if terms.is_end => last_part(&terms, now),
+            Found::Copy(_) | Found::Others { .. } | Found::Nothing => None,
+        })
     }
 
     /// Looks for a copy to serve when upstream fails: not voided, and not fresh any more since at
@@ -226,8 +245,8 @@ impl<W> Near<W> {
         };
         let mut has_others = stripe.has_listed(token.hash);
         let fill = match self.life_ms(&flight, reply, ttl, now) {
-            Ok(life_ms) => {
-                let (fill, had_copies) = self.store(store, &flight, reply, life_ms, now);
+            Ok(life) => {
+                let (fill, had_copies) = self.store(store, &flight, reply, life, now);
                 has_others |= had_copies;
                 fill
             }
@@ -457,6 +476,14 @@ fn look_up(
     newest.map_or(Found::Nothing, |variant| Found::Others {
         epoch: variant.terms.stamp.epoch,
     })
+}
+
+/// How many ms a value still has, in the last third of its life.
+fn last_part(terms: &Terms, now: Now) -> Option<u32> {
+    let left_ms = terms.expires_at_ns.saturating_sub(now.mono_ns) / NS_PER_MS;
+    u32::try_from(left_ms)
+        .ok()
+        .filter(|left_ms| *left_ms <= terms.life_ms / 3)
 }
 
 /// The tables of a database, if the store has it: upstream may have more.

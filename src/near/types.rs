@@ -153,6 +153,8 @@ pub enum Entered {
 pub enum Ttl {
     /// So many ms.
     Millis(u64),
+    /// More, but it is to be kept for so many ms at most.
+    Within(u64),
     /// −1: the key has no expiry.
     None,
     /// −2: there is no such key.

@@ -21,6 +21,9 @@ pub const ARGUMENTS_BYTES_MAX: usize = 4096;
 /// Longest reply that is kept, whatever the settings say.
 pub const REPLY_BYTES_MAX: usize = 1 << 30;
 
+/// Longest life of a copy, in ms: 24 days. The bit above tells whether its value ends then.
+pub(super) const LIFE_MS_MAX: u32 = u32::MAX >> 1;
+
 const HEADER: usize = 36;
 const _: () = assert!(ARGUMENTS_BYTES_MAX <= u16::MAX as usize, "arguments_len");
 const _: () = assert!(REPLY_BYTES_MAX <= u32::MAX as usize, "reply_len");
@@ -34,6 +37,8 @@ pub(super) struct Terms {
     pub(super) expires_at_ns: u64,
     /// How long before that it was read.
     pub(super) life_ms: u32,
+    /// Whether its value ends then, rather than what a copy may be kept.
+    pub(super) is_end: bool,
 }
 
 /// One copy.
@@ -68,7 +73,8 @@ impl<'a> Variant<'a> {
                     epoch: u32_at(20),
                 },
                 expires_at_ns: u64_at(24),
-                life_ms: u32_at(32),
+                life_ms: u32_at(32) & LIFE_MS_MAX,
+                is_end: u32_at(32) > LIFE_MS_MAX,
             },
             reply,
         })
@@ -83,7 +89,9 @@ impl<'a> Variant<'a> {
             stamp,
             expires_at_ns,
             life_ms,
+            is_end,
         } = self.terms;
+        let life = life_ms | if is_end { LIFE_MS_MAX + 1 } else { 0 };
         let reply_len = u32::try_from(self.reply.len()).expect("REPLY_BYTES_MAX");
         let arguments_len = u16::try_from(self.line.arguments.len()).expect("ARGUMENTS_BYTES_MAX");
         value.extend_from_slice(&self.line.id.to_le_bytes());
@@ -94,7 +102,7 @@ impl<'a> Variant<'a> {
         value.extend_from_slice(&stamp.tracker.to_le_bytes());
         value.extend_from_slice(&stamp.epoch.to_le_bytes());
         value.extend_from_slice(&expires_at_ns.to_le_bytes());
-        value.extend_from_slice(&life_ms.to_le_bytes());
+        value.extend_from_slice(&life.to_le_bytes());
         value.extend_from_slice(self.line.arguments);
         value.extend_from_slice(self.reply);
     }

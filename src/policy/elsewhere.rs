@@ -18,11 +18,13 @@ pub(super) use leases::Roles;
 pub use leases::Turn;
 
 use super::flight::Flight;
+use super::lease::ClientId;
 use super::memory::Recalled;
 use super::reads::{TOO_MANY, WORKS_MAX};
 use super::works::Work;
-use super::{Active, Policy, Wait};
+use super::{Active, Policy, Wait, millis, xfetch};
 use crate::clock;
+use crate::store::Loaded;
 
 /// What a read that found nothing elsewhere comes to.
 pub enum Elsewhere {
@@ -100,7 +102,65 @@ impl Drop for Brought {
     }
 }
 
+/// What a read comes to that is answered by a value near its end.
+pub enum Ending {
+    /// The value.
+    Serve,
+    /// The value; the next one is being loaded, and is to be kept in its place.
+    Keep(oneshot::Receiver<Brought>),
+    /// Nil: this client is to make the next one, while all others get the present one.
+    Nil,
+}
+
 impl Policy {
+    /// A client's read found a value elsewhere that ends in so many ms.
+    pub fn hit_elsewhere(
+        self: &Arc<Self>,
+        (db, key): (u16, &[u8]),
+        left_ms: u32,
+        client: ClientId,
+    ) -> Ending {
+        let table = self.table();
+        let Some(active) = table.find(key) else {
+            return Ending::Serve;
+        };
+        let spec = &active.rule.spec;
+        let ttl_ms = spec.ttl.map_or(u64::from(left_ms) * 3, millis);
+        let loaded = Loaded::new(ttl_ms, active.counts.delta.get(), 0);
+        if !xfetch::is_due(u64::from(left_ms), loaded, spec.beta, rand::random) {
+            return Ending::Serve;
+        }
+        if active.rule.origin.is_none() {
+            let is_leased =
+                active.has_lease() && self.lease_early_elsewhere(active, (db, key), client);
+            return if is_leased {
+                Ending::Nil
+            } else {
+                Ending::Serve
+            };
+        }
+        // An origin that failed is left alone for a while.
+        if self.recall(active, db, key).is_some() {
+            return Ending::Serve;
+        }
+        self.shared.works.with(db, key, |work| {
+            if matches!(work, Some(Work::Load(_) | Work::Lease(_))) {
+                return Ending::Serve;
+            }
+            let Ok(permit) = Arc::clone(&active.refreshes).try_acquire_owned() else {
+                active.counts.refreshes_put_off.add();
+                return Ending::Serve;
+            };
+            let (keeper, keep) = oneshot::channel();
+            let Some(flight) = self.depart((db, key), active, Some(keeper), Some(permit)) else {
+                return Ending::Serve;
+            };
+            active.counts.early_refreshes.add();
+            *work = Some(Work::Load(flight));
+            Ending::Keep(keep)
+        })
+    }
+
     /// A read that began at `began` found nothing under a key whose rule has an origin.
     pub fn elsewhere(
         self: &Arc<Self>,

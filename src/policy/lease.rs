@@ -225,6 +225,18 @@ impl Lease {
         self.waiting.retain(|waiter| waiter.client != client);
     }
 
+    /// Whether it was given while there was a value still.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        matches!(
+            self.state,
+            State::Held {
+                kind: Kind::Early,
+                ..
+            }
+        )
+    }
+
     /// Who holds it.
     #[must_use]
     pub fn holder(&self) -> Option<ClientId> {

@@ -45,7 +45,7 @@ use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 pub use crate::origin::{BreakerState, FailureKind, Origin, OriginReport};
 pub use cooperate::{Offer, Offered};
 use counts::Counts;
-pub use elsewhere::{Brought, Elsewhere, Moment, Turn};
+pub use elsewhere::{Brought, Elsewhere, Ending, Moment, Turn};
 use lease::Terms;
 use memory::{Memory, Recalled};
 pub use reads::{Asker, Hit, Leases, Made, Miss};

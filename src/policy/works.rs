@@ -153,6 +153,11 @@ impl Works {
                         false
                     }
                     Some(Work::Lease(_)) if moment == Moment::Begins => true,
+                    // It may be that the value expired which its holder is to replace.
+                    Some(Work::Lease(lease)) if moment == Moment::Told && lease.is_early() => {
+                        lease.tell_all();
+                        true
+                    }
                     Some(Work::Lease(lease)) => {
                         lease.tell_all();
                         false

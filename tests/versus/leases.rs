@@ -17,9 +17,14 @@ struct Bench {
 
 impl Bench {
     fn new(lease: &str) -> Self {
+        Self::with(lease, "")
+    }
+
+    /// The same, where the rule says more.
+    fn with(lease: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("corral.toml");
-        let rule = format!("[[rule]]\nmatch = \"l:*\"\nlease = \"{lease}\"\nttl = \"60s\"\n");
+        let rule = format!("[[rule]]\nmatch = \"l:*\"\nlease = \"{lease}\"\n{more}\n");
         fs::write(&file, rule).expect("a file");
         let upstream = Server::redis(&[]);
         let front = coherent(&upstream, &["--config", file.to_str().expect("text")]);
@@ -127,7 +132,7 @@ fn a_holder_waits_for_nobody() {
 
 #[test]
 fn nobody_waits_for_longer_than_one_lease() {
-    let bench = Bench::new("300ms");
+    let bench = Bench::new("2s");
     let _holder = bench.holder("l:1");
     let mut waiters: Vec<Client> = (0..2).map(|_| bench.waiter("l:1")).collect();
     for waiter in &mut waiters {
@@ -143,4 +148,33 @@ fn a_lock_that_is_taken_by_set_nx_is_no_business_of_a_lease() {
     assert_eq!(other.say("EXISTS l:1"), ":0\r\n");
     assert_eq!(other.say("SET l:1 mine NX EX 5"), "+OK\r\n");
     assert_eq!(other.say("SET l:1 mine NX EX 5"), "$-1\r\n");
+}
+
+#[test]
+fn one_reader_is_to_replace_a_value_before_it_expires_while_all_others_get_it() {
+    let bench = Bench::with("60s", "beta = 100.0");
+    let mut maker = bench.holder("l:1");
+    std::thread::sleep(Duration::from_millis(20)); // It is made: Δ.
+    assert_eq!(maker.say("SET l:1 one EX 3"), "+OK\r\n");
+    let mut readers: Vec<Client> = (0..3).map(|_| bench.front.connect()).collect();
+    let mut chosen = None;
+    until("one is to make the next", || {
+        for (at, reader) in readers.iter_mut().enumerate() {
+            match reader.say("GET l:1").as_str() {
+                "$-1\r\n" if chosen.is_none() => chosen = Some(at),
+                "$3\r\none\r\n" => {}
+                other => panic!("{at} of {chosen:?}: {other}"),
+            }
+        }
+        chosen.is_some()
+    });
+    assert!(
+        bench.upstream.connect().number("PTTL l:1") > 0,
+        "still there"
+    );
+    let mut chosen = readers.remove(chosen.expect("somebody"));
+    assert_eq!(chosen.say("SET l:1 two EX 3"), "+OK\r\n");
+    for reader in &mut readers {
+        assert_eq!(reader.say("GET l:1"), "$3\r\ntwo\r\n");
+    }
 }

@@ -270,3 +270,27 @@ fn what_the_origin_refuses_is_written_nowhere() {
     assert_eq!(direct.say("GET user:1"), "$3\r\nann\r\n");
     assert_eq!(origin.has("1").as_deref(), Some("ann"));
 }
+
+#[test]
+fn a_value_is_loaded_anew_before_it_expires_while_readers_get_the_old_one() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::open());
+    origin.put("1", "one");
+    let front = origin.front(&upstream, "beta = 100.0");
+    let mut client = front.connect();
+    assert_eq!(client.say("GET user:1"), "$3\r\none\r\n");
+    let mut direct = upstream.connect();
+    until("it is stored", || direct.number("PTTL user:1") > 0);
+    // As if most of its time were over.
+    assert_eq!(direct.number("PEXPIRE user:1 3000"), 1);
+    origin.put("1", "two");
+    until("the next one is there", || {
+        let value = client.say("GET user:1");
+        assert!(
+            ["$3\r\none\r\n", "$3\r\ntwo\r\n"].contains(&value.as_str()),
+            "{value}"
+        );
+        value == "$3\r\ntwo\r\n"
+    });
+    assert!(direct.number("PTTL user:1") > 50_000);
+    assert_eq!(origin.calls(), ["load 1", "load 1"]);
+}

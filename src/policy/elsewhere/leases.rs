@@ -143,6 +143,38 @@ impl Policy {
         }
     }
 
+    /// Gives one reader of a value that is still there the lease of the next one.
+    pub(super) fn lease_early_elsewhere(
+        &self,
+        active: &Arc<Active>,
+        (db, key): (u16, &[u8]),
+        client: ClientId,
+    ) -> bool {
+        let (now, works) = (clock::now(), &self.shared.works);
+        let is_leased = works.with(db, key, |work| {
+            let is_over = match work {
+                Some(Work::Lease(lease)) => lease.is_over(now),
+                Some(Work::Load(_)) => false,
+                Some(Work::Kept(_)) | None => works.len() < WORKS_MAX,
+            };
+            if is_over {
+                *work = Some(Work::Lease(Lease::early(client, now, active.terms())));
+            }
+            is_over
+        });
+        if is_leased {
+            active.counts.early_leases.add();
+            let role = Role {
+                db,
+                key: key.into(),
+                since: now,
+                is_holder: true,
+            };
+            self.shared.roles.set(client, role);
+        }
+        is_leased
+    }
+
     /// A client that waited has inherited a lease.
     pub fn inherited_elsewhere(&self, client: ClientId, (db, key): (u16, &[u8])) {
         let roles = &self.shared.roles;

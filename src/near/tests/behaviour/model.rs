@@ -413,7 +413,7 @@ impl World {
         let ttl = if knows_ttl { ttl } else { Ttl::Unknown };
         let reply = reply_of(at, value);
         let life_ms = match ttl {
-            Ttl::Millis(ms) => ms.min(NEAR_TTL_MS),
+            Ttl::Millis(ms) | Ttl::Within(ms) => ms.min(NEAR_TTL_MS),
             Ttl::None | Ttl::Absent => NEAR_TTL_MS,
             Ttl::Unknown => 0,
         };
