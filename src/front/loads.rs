@@ -8,9 +8,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::client::Shared;
+use super::keeping::{Whether, keep};
 use super::pool::Pool;
 use super::reads::{Asked, line, null};
 use super::waiting::Waiting;
@@ -19,9 +18,8 @@ use super::{Seat, channel};
 use crate::clock;
 use crate::command::lookup;
 use crate::near::{Entered, Place, Ttl};
-use crate::policy::{Active, Brought, Elsewhere, Ending, Leases, Outcome, Turn, Wait};
+use crate::policy::{Active, Elsewhere, Ending, Leases, Outcome, Turn, Wait};
 use crate::resp::Protocol;
-use crate::resp::frame::Kind;
 use crate::upstream::shared::Link;
 
 /// A read under way of a key that a rule is about.
@@ -121,9 +119,9 @@ impl Ruled {
             Elsewhere::Nil => pool.deliver(seats, null(self.protocol)),
             Elsewhere::Failed(text) => pool.deliver(seats, &error(&text)),
             Elsewhere::Again => self.read_again(pool, seats),
-            Elsewhere::Wait(wait, keep) => {
-                if let Some(keep) = keep {
-                    tokio::task::spawn_local(keep_upstream(Rc::clone(pool), keep, b"NX"));
+            Elsewhere::Wait(wait, begun) => {
+                if let Some(begun) = begun {
+                    tokio::task::spawn_local(keep(Rc::clone(pool), begun, Whether::Absent));
                 }
                 let pool = Rc::clone(pool);
                 let protocol = self.protocol;
@@ -179,63 +177,12 @@ impl Shared {
         match policy.hit_elsewhere(key, left_ms, self.client.id) {
             Ending::Serve => false,
             Ending::Nil => true,
-            Ending::Keep(keep) => {
+            Ending::Keep(begun) => {
                 let pool = Rc::clone(&self.pool);
-                tokio::task::spawn_local(keep_upstream(pool, keep, b"XX"));
+                tokio::task::spawn_local(keep(pool, begun, Whether::Present));
                 false
             }
         }
-    }
-}
-
-/// Stores what a load brings upstream.
-///
-/// `condition`: `NX` or `XX`, whether there must be no value there, or one.
-async fn keep_upstream(pool: Rc<Pool>, keep: oneshot::Receiver<Brought>, condition: &'static [u8]) {
-    // Without a value there is nothing to keep.
-    let Ok(brought) = keep.await else {
-        return;
-    };
-    let Some(link) = pool.any_link().cloned() else {
-        return;
-    };
-    if brought.is_void() {
-        return;
-    }
-    let ttl = brought.ttl_ms.map(|ms| ms.to_string());
-    let mut words: Vec<&[u8]> = vec![b"SET", &brought.key, &brought.value, condition];
-    if let Some(ttl) = &ttl {
-        words.extend([&b"PX"[..], ttl.as_bytes()]);
-    }
-    let (stored, answer) = oneshot::channel();
-    let database = u32::from(brought.db);
-    let set = request_of(&words);
-    link.send(database, &set, Waiting::Stored(Some(stored)));
-    let is_stored = answer.await == Ok(true);
-    if is_stored && brought.is_void() {
-        // It was changed while the value was on its way, perhaps before that got there.
-        let words: [&[u8]; 5] = [b"EVAL", DELETE_IF_SAME, b"1", &brought.key, &brought.value];
-        let (gone, answer) = oneshot::channel();
-        link.send(database, &request_of(&words), Waiting::Stored(Some(gone)));
-        let _ = answer.await;
-    }
-}
-
-/// Takes a value back that should not have been stored, unless there is another by now.
-const DELETE_IF_SAME: &[u8] =
-    b"if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
-
-/// Tells who asked for something to be stored whether it was.
-pub(super) fn tell_stored(
-    stored: &mut Option<oneshot::Sender<bool>>,
-    bytes: &[u8],
-    ended: Option<Kind>,
-) {
-    if ended.is_some()
-        && let Some(stored) = stored.take()
-    {
-        // Who asked may be gone.
-        let _ = stored.send(bytes.starts_with(b"+"));
     }
 }
 

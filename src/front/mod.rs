@@ -26,6 +26,7 @@ mod class;
 mod client;
 mod guard;
 mod host;
+mod keeping;
 mod kill;
 mod loads;
 mod outbox;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::loads::{Ruled, tell_stored};
+use super::keeping::take_asked;
+use super::loads::Ruled;
 use super::outbox::Outbox;
 use super::pool::Pool;
 use super::shadow::Check;
@@ -36,8 +37,8 @@ pub(super) enum Waiting {
     Select(Place, Rc<Cell<Selected>>),
     /// Nobody.
     Nobody,
-    /// Who has stored a loaded value, for whether it is there.
-    Stored(Option<oneshot::Sender<bool>>),
+    /// Who keeps a loaded value, for a whole reply.
+    Asked(Vec<u8>, Option<oneshot::Sender<Vec<u8>>>),
     /// Who waits until this is dropped.
     #[expect(dead_code, reason = "to be held is all that it is for")]
     Settled(mpsc::Sender<()>),
@@ -169,7 +170,7 @@ impl Waiter for Waiting {
                 place.put(bytes, ended);
             }
             Self::Nobody | Self::Settled(_) => {}
-            Self::Stored(stored) => tell_stored(stored, bytes, ended),
+            Self::Asked(reply, tell) => take_asked(reply, tell, bytes, ended),
             Self::Shadow(check) => check.take(bytes, ended),
             Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
             Self::Ttl(reading, digits) => {
@@ -216,7 +217,7 @@ impl Waiter for Waiting {
                 selected.set(Selected::No);
                 place.fail(why);
             }
-            Self::Nobody | Self::Settled(_) | Self::Stored(_) => {}
+            Self::Nobody | Self::Settled(_) | Self::Asked(..) => {}
             Self::Shadow(mut check) => check.give_up(),
             Self::Value(reading) => reading.fail(why),
             Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),

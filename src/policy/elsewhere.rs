@@ -19,6 +19,7 @@ pub use leases::Turn;
 
 use super::flight::Flight;
 use super::lease::ClientId;
+use super::loads::{Keeper, Permit};
 use super::memory::Recalled;
 use super::reads::{TOO_MANY, WORKS_MAX};
 use super::works::Work;
@@ -35,7 +36,7 @@ pub enum Elsewhere {
     /// It has been stored since the read began: it is to be read again.
     Again,
     /// A load is waited for. Who began it also has to keep what it brings.
-    Wait(Wait, Option<oneshot::Receiver<Brought>>),
+    Wait(Wait, Option<Keep>),
 }
 
 /// What is known of a change elsewhere.
@@ -48,6 +49,38 @@ pub enum Moment {
     /// It has happened, and may be that a value was kept that was brought: any other value that is
     /// there by then is one that this did not replace.
     Told,
+}
+
+/// What is left to do for a load that was begun.
+pub struct Keep {
+    /// The database, as clients number it.
+    pub db: u16,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// What the load brings, if it brings anything.
+    pub brought: oneshot::Receiver<Brought>,
+    /// To be told when the load may begin, where other fronts may have begun it already.
+    pub permit: Option<oneshot::Sender<Permit>>,
+}
+
+impl Keep {
+    /// The two ends.
+    fn new(active: &Active, (db, key): (u16, &[u8])) -> (Keeper, Self) {
+        let (sender, brought) = oneshot::channel();
+        let gate = active.rule.spec.coalesce_across.then(oneshot::channel);
+        let (permit, permitted) = gate.unzip();
+        let keeper = Keeper {
+            brought: sender,
+            permit: permitted,
+        };
+        let keep = Self {
+            db,
+            key: key.into(),
+            brought,
+            permit,
+        };
+        (keeper, keep)
+    }
 }
 
 /// A value that was loaded, and is to be kept. No other load of its key begins before this is
@@ -107,7 +140,7 @@ pub enum Ending {
     /// The value.
     Serve,
     /// The value; the next one is being loaded, and is to be kept in its place.
-    Keep(oneshot::Receiver<Brought>),
+    Keep(Keep),
     /// Nil: this client is to make the next one, while all others get the present one.
     Nil,
 }
@@ -151,7 +184,7 @@ impl Policy {
                 active.counts.refreshes_put_off.add();
                 return Ending::Serve;
             };
-            let (keeper, keep) = oneshot::channel();
+            let (keeper, keep) = Keep::new(active, (db, key));
             let Some(flight) = self.depart((db, key), active, Some(keeper), Some(permit)) else {
                 return Ending::Serve;
             };
@@ -190,7 +223,7 @@ impl Policy {
                     (Arc::clone(flight), None)
                 }
                 Some(Work::Lease(_) | Work::Kept(_)) | None => {
-                    let (keeper, keep) = oneshot::channel();
+                    let (keeper, keep) = Keep::new(active, (db, key));
                     let has_room = works.len() < WORKS_MAX;
                     let flight =
                         has_room.then(|| self.depart((db, key), active, Some(keeper), None));

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::counts::Count;
 use super::elsewhere::Brought;
@@ -38,8 +39,24 @@ struct Journey {
     key: Box<[u8]>,
     has_landed: bool,
     /// Who keeps the value, if that is not our own store.
-    keeper: Option<oneshot::Sender<Brought>>,
+    keeper: Option<Keeper>,
     _refresh: Option<OwnedSemaphorePermit>,
+}
+
+/// Who keeps what a load brings, if that is not our own store.
+pub(super) struct Keeper {
+    pub(super) brought: oneshot::Sender<Brought>,
+    /// Where others may be loading the same value, the load begins when this says so.
+    pub(super) permit: Option<oneshot::Receiver<Permit>>,
+}
+
+/// What becomes of a load that others may be doing already.
+#[derive(Debug)]
+pub enum Permit {
+    /// It begins.
+    Load,
+    /// Somebody else has stored the value.
+    Found(Bytes),
 }
 
 impl Policy {
@@ -123,7 +140,7 @@ impl Policy {
         self: &Arc<Self>,
         (db, key): (u16, &[u8]),
         active: &Arc<Active>,
-        keeper: Option<oneshot::Sender<Brought>>,
+        keeper: Option<Keeper>,
         refresh: Option<OwnedSemaphorePermit>,
     ) -> Option<Arc<Flight>> {
         // There is a runtime once there is an origin, and it ends with the last who could begin
@@ -153,6 +170,17 @@ impl Journey {
         let began = clock::now();
         // Who waits gives up at the timeout; what comes later is still worth keeping.
         let deadline = began + self.active.rule.spec.timeout * BACKGROUND_FACTOR;
+        let permit = self.keeper.as_mut().and_then(|keeper| keeper.permit.take());
+        if let Some(permit) = permit {
+            match timeout_at(deadline, permit).await {
+                Ok(Ok(Permit::Load)) => {}
+                Ok(Ok(Permit::Found(value))) => return self.leave(Outcome::Value(value)),
+                Ok(Err(_)) | Err(_) => {
+                    let why = self.told("no other front has stored it in time");
+                    return self.leave(Outcome::Failed(why));
+                }
+            }
+        }
         let loaded = {
             let captures = self.active.rule.captures(&self.key);
             let call = Call {
@@ -163,6 +191,17 @@ impl Journey {
             origin.load(&call).await
         };
         self.land(loaded, began);
+    }
+
+    /// It ends without a call of the origin.
+    fn leave(&mut self, outcome: Outcome) {
+        self.has_landed = true;
+        self.policy.shared.works.with(self.db, &self.key, |work| {
+            if matches!(work, Some(Work::Load(flight)) if Arc::ptr_eq(flight, &self.flight)) {
+                *work = None;
+            }
+        });
+        self.flight.land(outcome);
     }
 
     fn land(&mut self, loaded: Result<Option<Found>, Failure>, began: Instant) {
@@ -178,8 +217,8 @@ impl Journey {
         if loaded.is_ok() {
             counts.delta.note(millis(delta));
         }
-        if let Some(keeper) = self.keeper.take() {
-            if let Some(lost) = self.hand_over(loaded.ok().flatten().as_ref(), &outcome, keeper) {
+        if let Some(Keeper { brought, .. }) = self.keeper.take() {
+            if let Some(lost) = self.hand_over(loaded.ok().flatten().as_ref(), &outcome, brought) {
                 lost.add();
             }
             return self.flight.land(outcome);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -228,7 +229,7 @@ fn a_rule_caps_how_long_copies_are_kept() {
     let before = upstream.connect().info("total_commands_processed");
     for _ in 0..20 {
         assert_eq!(client.say("GET user:1"), "$1\r\nv\r\n");
-        std::thread::sleep(std::time::Duration::from_millis(3));
+        std::thread::sleep(Duration::from_millis(3));
     }
     let after = upstream.connect().info("total_commands_processed");
     let number = |text: String| text.parse::<u64>().expect("a number");
@@ -293,4 +294,51 @@ fn a_value_is_loaded_anew_before_it_expires_while_readers_get_the_old_one() {
     });
     assert!(direct.number("PTTL user:1") > 50_000);
     assert_eq!(origin.calls(), ["load 1", "load 1"]);
+}
+
+const TOGETHER: &str = "coalesce-across-fronts = true";
+
+#[test]
+fn fronts_of_one_upstream_load_a_key_once_together() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::new());
+    origin.put("1", "ann");
+    let fronts = [0, 1, 2].map(|_| origin.front(&upstream, TOGETHER));
+    let mut clients: Vec<Client> = fronts
+        .iter()
+        .flat_map(|front| [front.connect(), front.connect()])
+        .collect();
+    for client in &mut clients {
+        ask_for(client, "user:1");
+    }
+    until("a load has begun", || origin.calls() == ["load 1"]);
+    // Long enough for a placeholder to end that nobody renews.
+    std::thread::sleep(Duration::from_millis(1500));
+    origin.let_go();
+    for client in &mut clients {
+        assert_eq!(reply(client), "$3\r\nann\r\n");
+    }
+    assert_eq!(origin.calls(), ["load 1"]);
+    let mut direct = upstream.connect();
+    until("nothing else is left upstream", || {
+        direct.say("KEYS *") == "*1\r\n$6\r\nuser:1\r\n"
+    });
+}
+
+#[test]
+fn a_front_that_dies_while_it_loads_is_replaced_by_another() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::new());
+    origin.put("1", "ann");
+    let first = origin.front(&upstream, TOGETHER);
+    let mut client = first.connect();
+    ask_for(&mut client, "user:1");
+    until("a load has begun", || origin.calls() == ["load 1"]);
+    let second = origin.front(&upstream, TOGETHER);
+    let mut other = second.connect();
+    ask_for(&mut other, "user:1");
+    drop(first);
+    until("the other front loads it", || {
+        origin.calls() == ["load 1", "load 1"]
+    });
+    origin.let_go();
+    assert_eq!(reply(&mut other), "$3\r\nann\r\n");
 }

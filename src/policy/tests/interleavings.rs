@@ -116,8 +116,8 @@ impl World {
     }
 
     /// As a front stores upstream what a load brought.
-    fn keep(&self, mut keep: oneshot::Receiver<Brought>) {
-        let Some(brought) = polled(&mut keep) else {
+    fn keep(&self, mut keep: Keep) {
+        let Some(brought) = polled(&mut keep.brought) else {
             return;
         };
         if brought.is_void() {

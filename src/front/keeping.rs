@@ -1,0 +1,175 @@
+//! What a load brings is kept upstream; and where fronts share their loads, one of them does it.
+//!
+//! With `coalesce-across-fronts`, a front that is about to load a key puts a placeholder beside it
+//! upstream, which lives for a second and is renewed for as long as the load lasts. Whoever finds
+//! one there looks for the value instead, until that has come or the placeholder is gone: its owner
+//! may have died.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::pool::Pool;
+use super::waiting::Waiting;
+use super::wire::request_of;
+use crate::policy::{Brought, Keep, Permit};
+use crate::resp::frame::Kind;
+
+/// Sees to it that a load begins, and stores what it brings.
+pub(super) async fn keep(pool: Rc<Pool>, keep: Keep, place: Whether) {
+    let Keep {
+        db,
+        key,
+        brought,
+        permit,
+    } = keep;
+    let Some(permit) = permit else {
+        return store(&pool, brought, place).await;
+    };
+    let placeholder = Placeholder::new(&pool, db, &key);
+    while !placeholder.put().await {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if permit.is_closed() {
+            return;
+        }
+        let get = ask(&pool, db, &[b"GET", &key]).await;
+        if let Some(value) = get.as_deref().and_then(value_of) {
+            // Nobody may be waiting for it any more.
+            let _ = permit.send(Permit::Found(value.to_vec().into()));
+            return;
+        }
+    }
+    let _ = permit.send(Permit::Load);
+    placeholder.hold(store(&pool, brought, place)).await;
+}
+
+/// What has to be there still for a loaded value to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whether {
+    Absent,
+    Present,
+}
+
+/// Says upstream that a key is being loaded.
+struct Placeholder<'p> {
+    pool: &'p Rc<Pool>,
+    db: u16,
+    name: Vec<u8>,
+    /// Its value: whose it is.
+    owner: String,
+}
+
+impl<'p> Placeholder<'p> {
+    fn new(pool: &'p Rc<Pool>, db: u16, key: &[u8]) -> Self {
+        Self {
+            pool,
+            db,
+            name: [PLACEHOLDER, key].concat(),
+            owner: format!("{:032x}", rand::random::<u128>()),
+        }
+    }
+
+    /// Puts it there, unless there is one.
+    async fn put(&self) -> bool {
+        let (name, owner) = (&self.name, self.owner.as_bytes());
+        let words: [&[u8]; 6] = [b"SET", name, owner, b"PX", PLACEHOLDER_MS, b"NX"];
+        is_ok(ask(self.pool, self.db, &words).await.as_deref())
+    }
+
+    /// Renews it until `work` ends, then takes it away.
+    async fn hold(&self, work: impl Future<Output = ()>) {
+        tokio::pin!(work);
+        while tokio::time::timeout(RENEW_EVERY, &mut work).await.is_err() {
+            self.run(RENEW_IF_SAME).await;
+        }
+        self.run(DELETE_IF_SAME).await;
+    }
+
+    async fn run(&self, script: &[u8]) {
+        let (name, owner) = (&self.name, self.owner.as_bytes());
+        let words: [&[u8]; 6] = [b"EVAL", script, b"1", name, owner, PLACEHOLDER_MS];
+        ask(self.pool, self.db, &words).await;
+    }
+}
+
+/// Stores what a load brings upstream.
+async fn store(pool: &Rc<Pool>, brought: oneshot::Receiver<Brought>, place: Whether) {
+    // Without a value there is nothing to keep.
+    let Ok(brought) = brought.await else {
+        return;
+    };
+    if brought.is_void() {
+        return;
+    }
+    let (db, key) = (brought.db, &*brought.key);
+    let ttl = brought.ttl_ms.map(|ms| ms.to_string());
+    let condition: &[u8] = match place {
+        Whether::Absent => b"NX",
+        Whether::Present => b"XX",
+    };
+    let mut words: Vec<&[u8]> = vec![b"SET", key, &brought.value, condition];
+    if let Some(ttl) = &ttl {
+        words.extend([&b"PX"[..], ttl.as_bytes()]);
+    }
+    let is_stored = is_ok(ask(pool, db, &words).await.as_deref());
+    if is_stored && brought.is_void() {
+        // It was changed while the value was on its way, perhaps before that got there.
+        ask(
+            pool,
+            db,
+            &[b"EVAL", DELETE_IF_SAME, b"1", key, &brought.value],
+        )
+        .await;
+    }
+}
+
+/// Upstream's reply to a request, if there is one.
+async fn ask(pool: &Rc<Pool>, db: u16, words: &[&[u8]]) -> Option<Vec<u8>> {
+    let link = Rc::clone(pool.any_link()?);
+    let (tell, told) = oneshot::channel();
+    let asked = Waiting::Asked(Vec::new(), Some(tell));
+    link.send(u32::from(db), &request_of(words), asked);
+    told.await.ok()
+}
+
+/// Takes a part of the reply to [`ask`]; tells all of it at its end.
+pub(super) fn take_asked(
+    reply: &mut Vec<u8>,
+    tell: &mut Option<oneshot::Sender<Vec<u8>>>,
+    bytes: &[u8],
+    ended: Option<Kind>,
+) {
+    reply.extend_from_slice(bytes);
+    if ended.is_some()
+        && let Some(tell) = tell.take()
+    {
+        // Who asked may be gone.
+        let _ = tell.send(std::mem::take(reply));
+    }
+}
+
+fn is_ok(reply: Option<&[u8]>) -> bool {
+    reply.is_some_and(|reply| reply.starts_with(b"+"))
+}
+
+/// The string in a reply.
+fn value_of(reply: &[u8]) -> Option<&[u8]> {
+    let head = reply.strip_prefix(b"$")?;
+    let end = memchr::memchr(b'\n', head)?;
+    let value = head.get(end + 1..head.len().checked_sub(2)?)?;
+    (!head.starts_with(b"-")).then_some(value)
+}
+
+/// What the name of a placeholder begins with; the key follows.
+const PLACEHOLDER: &[u8] = b"corral:loading:";
+/// How long one lives after its owner died, in ms.
+const PLACEHOLDER_MS: &[u8] = b"1000";
+const RENEW_EVERY: Duration = Duration::from_millis(300);
+/// How often a value that another front loads is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+const RENEW_IF_SAME: &[u8] = b"if redis.call('GET', KEYS[1]) == ARGV[1] then \
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+/// Takes a value back that should not have been stored, unless there is another by now.
+const DELETE_IF_SAME: &[u8] =
+    b"if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
