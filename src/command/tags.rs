@@ -98,17 +98,14 @@ pub(super) fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     Ok(())
 }
 
-/// `TAG.INVALIDATE [SOFT] tag [tag ...]`: how many keys that outdates. A lone argument is a tag,
-/// whatever it says.
+/// `TAG.INVALIDATE [SOFT] tag [tag ...]`: how many keys that outdates, one that carries several
+/// of the tags counted for each. A lone argument is a tag, whatever it says.
 pub(super) fn invalidate(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     refuse_in_front(context, "tag.invalidate")?;
     let is_soft = request.len() > 2 && is_word(request.argument(1), "soft");
     let first = if is_soft { 2 } else { 1 };
-    let db = context.session.db;
-    let mut keys = 0;
-    for tag in request.iter_from(first) {
-        keys += context.view.invalidate_tag(db, tag, is_soft);
-    }
+    let (db, tags) = (context.session.db, request.iter_from(first));
+    let keys = context.view.invalidate_tags(db, tags, is_soft);
     context.reply.count(keys);
     Ok(())
 }

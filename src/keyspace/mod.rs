@@ -7,12 +7,14 @@
 pub mod dump;
 mod lzf;
 mod tagged;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroU64;
 
 use crate::store::{
-    Change, Entry, Extras, Full, Garbage, Key, Link, Loaded, Locked, Shard, Write, charge,
-    charge_max,
+    Change, Entry, Extras, Full, Garbage, Key, LINK_BYTES, Link, Loaded, Locked, Refusal, Shard,
+    Write, charge, charge_max,
 };
 pub use tagged::{NotStored, TAG_BYTES_MAX, TAGS_PER_KEY_MAX};
 
@@ -267,14 +269,24 @@ impl<'a> View<'a> {
     /// False if there is nothing under `from`.
     ///
     /// # Errors
-    /// When memory is full and nobody may be evicted; then nothing has changed.
+    /// When memory is full and nobody may be evicted, or there are as many tags as there can be;
+    /// then nothing has changed.
     pub fn copy(&mut self, from: Place<'_>, to: Place<'_>) -> Result<bool, Full> {
         let Some(content) = self.content(from) else {
             return Ok(false);
         };
-        let tags = self.tag_bytes(from);
-        self.pay_for(to, |_| charge_max(to.key, content.value.len()) + tags)?;
-        let links = self.links_like(from, to);
+        // Before it is paid for, which may evict the very key that is copied.
+        let links = match self.links_like(from, to) {
+            Ok(links) => links,
+            Err(Refusal::Outdated) => return Ok(false),
+            Err(Refusal::TooMany) => return Err(Full),
+        };
+        let tags = links.len() * LINK_BYTES;
+        let paid = self.pay_for(to, |_| charge_max(to.key, content.value.len()) + tags);
+        if let Err(full) = paid {
+            self.unlink(&links);
+            return Err(full);
+        }
         self.put(to, &content, &links);
         Ok(true)
     }
@@ -294,8 +306,11 @@ impl<'a> View<'a> {
             .peek(db, from.key, now_ms)
             .map(|entry| entry.clock())
             .map(|clock| shard.frequency(clock, from.key.hash, now_ms));
-        let tags = self.tag_bytes(from);
-        let links = self.links_like(from, to);
+        // It stays where it is rather than go where its tags cannot.
+        let Ok(links) = self.links_like(from, to) else {
+            return false;
+        };
+        let tags = links.len() * LINK_BYTES;
         self.remove(from);
         self.locked.give_back(from.key.hash);
         self.pay_beyond(to, charge_max(to.key, content.value.len()) + tags);

@@ -145,11 +145,11 @@ impl View<'_> {
 
     /// The keys that carry a tag.
     pub fn tag_members(&mut self, db: u16, tag: &[u8]) -> Vec<Vec<u8>> {
-        let (db, store) = (self.locked.physical(db), self.locked.store());
+        let (db, store, now_ms) = (self.locked.physical(db), self.locked.store(), self.now_ms);
         let members = store.tags().members(db, tag);
         let mut keys = Vec::with_capacity(members.len());
         for (hash, link) in members.iter() {
-            let key = |shard: &mut crate::store::Shard| shard.key_of(db, hash, link);
+            let key = |shard: &mut crate::store::Shard| shard.key_of(db, hash, link, now_ms);
             keys.extend(self.locked.with_shard_of(hash, key));
         }
         keys
@@ -162,48 +162,61 @@ impl View<'_> {
         locked.store().tags().scan(db, cursor, count, visit)
     }
 
-    /// Outdates all keys that carry a tag, or lets them have expired just now (`is_soft`). How many
-    /// keys that is: no reader finds their values from here on, and nothing that was being made
-    /// is stored with the tag any more.
-    pub fn invalidate_tag(&mut self, db: u16, tag: &[u8], is_soft: bool) -> usize {
-        let (db, store) = (self.locked.physical(db), self.locked.store());
+    /// Outdates all keys that carry one of these tags, or lets them have expired just now
+    /// (`is_soft`). How many keys that is, one that carries several counted for each: no reader
+    /// finds their values from here on, and nothing that was being made is stored with one of the
+    /// tags any more.
+    pub fn invalidate_tags<'n>(
+        &mut self,
+        db: u16,
+        names: impl Iterator<Item = &'n [u8]>,
+        is_soft: bool,
+    ) -> usize {
+        let (db, store, now_ms) = (self.locked.physical(db), self.locked.store(), self.now_ms);
         let tags = store.tags();
-        let keys = if is_soft {
-            tags.soften(db, tag, self.now_ms)
-        } else {
-            tags.invalidate(db, tag)
+        let outdate = |name| match is_soft {
+            true => tags.soften(db, name, now_ms),
+            false => tags.invalidate(db, name),
         };
+        let keys: usize = names.map(outdate).sum();
         self.changes += keys as u64;
+        // Only now: who carries several of the tags counts for each, however many keys there are.
         if keys > 0 && keys <= RECLAIMED_AT_ONCE as usize && self.locked.is_none() {
-            store.reclaim(self.now_ms, RECLAIMED_AT_ONCE);
+            store.reclaim(now_ms, RECLAIMED_AT_ONCE);
         }
         keys
     }
 
-    /// What paying for the tags of a key again takes, in bytes.
-    pub(super) fn tag_bytes(&mut self, place: Place<'_>) -> usize {
-        let db = self.locked.physical(place.db);
-        let shard = self.locked.shard(place.key.hash);
-        shard.links(db, place.key).len() * LINK_BYTES
-    }
-
     /// Links for `to`, as `from` has them: in the same generations of its tags, or in those of the
     /// same names in another database.
-    pub(super) fn links_like(&mut self, from: Place<'_>, to: Place<'_>) -> Links {
+    ///
+    /// # Errors
+    /// [`Refusal`]: a value without its tags could not be invalidated.
+    pub(super) fn links_like(&mut self, from: Place<'_>, to: Place<'_>) -> Result<Links, Refusal> {
         let (from_db, to_db) = (self.locked.physical(from.db), self.locked.physical(to.db));
         let shard = self.locked.shard(from.key.hash);
         let links = shard.links(from_db, from.key);
         if from_db == to_db {
             let tags = self.locked.store().tags();
             let like = |&link: &Link| tags.link_like(link, to.key.hash);
-            return links.iter().map(like).collect();
+            return Ok(links.iter().map(like).collect());
         }
-        let names: Names = shard
-            .tag_names(&links)
+        let names = shard.tag_names(&links);
+        if names.len() < links.len() {
+            // It was invalidated since it was looked at.
+            return Err(Refusal::Outdated);
+        }
+        let names: Names = names
             .iter()
             .map(|name| SmallVec::from_slice(name))
             .collect();
-        self.link(to, &names, None).unwrap_or_default()
+        self.link(to, &names, None)
+    }
+
+    /// Gives back links that are not used.
+    pub(super) fn unlink(&self, links: &[Link]) {
+        let tags = self.locked.store().tags();
+        links.iter().for_each(|&link| tags.unlink(link));
     }
 
     /// Adds a key, if it is there, to what it was linked to, which has been paid for. How much of

@@ -18,6 +18,12 @@ struct Ring {
 }
 
 impl Chains {
+    /// Bytes in use, and what was set aside for more.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.rings.heap_bytes()
+    }
+
     /// The links of a list, the youngest first.
     pub(super) fn iter(&self, chain: u32) -> impl Iterator<Item = Link> {
         let ring = |number: u32| number.checked_sub(1).map(|index| &self.rings[index]);

@@ -45,6 +45,8 @@ impl Shard {
 
     /// Lets an item expire at an earlier moment; it is gone if it may not be served stale.
     fn soften(&mut self, db: u16, hash: u64, handle: Handle, since: u64, now_ms: u64) {
+        // By the clock of whoever looks, which may be behind, it has expired as well.
+        let since = since.min(now_ms);
         let Some(expires_at) = handle.expires_at().map(|at| at.get().min(since)) else {
             return self.invalidate(db, hash, handle);
         };
@@ -66,11 +68,7 @@ impl Shard {
 
     /// Sees to an item that was in a generation when that was outdated, if it still is.
     pub(super) fn look_again(&mut self, db: u16, hash: u64, link: Link, now_ms: u64) {
-        let Some(table) = self.tables.get(usize::from(db)) else {
-            return;
-        };
-        let is_in_it = |handle: Handle| self.chains.iter(handle.chain()).any(|own| own == link);
-        if let Some(handle) = table.find_by_hash(hash, is_in_it) {
+        if let Some(handle) = self.find_linked(db, hash, link) {
             self.is_outdated(db, hash, handle, now_ms);
         }
     }
@@ -156,12 +154,18 @@ impl Shard {
         links.iter().filter_map(name).collect()
     }
 
-    /// The key of the item that was linked so, if it is still there.
-    #[must_use]
-    pub fn key_of(&self, db: u16, hash: u64, link: Link) -> Option<Vec<u8>> {
+    /// The key of the item that was linked so, if it is still there: not past its time, and not
+    /// void by another tag.
+    pub fn key_of(&mut self, db: u16, hash: u64, link: Link, now_ms: u64) -> Option<Vec<u8>> {
+        self.look_again(db, hash, link, now_ms);
+        let handle = self.find_linked(db, hash, link)?;
+        (!is_due(handle.leaves_at(), now_ms)).then(|| handle.key().to_vec())
+    }
+
+    fn find_linked(&self, db: u16, hash: u64, link: Link) -> Option<Handle> {
         let is_in_it = |handle: Handle| self.chains.iter(handle.chain()).any(|own| own == link);
-        let table = self.tables.get(usize::from(db))?;
-        let handle = table.find_by_hash(hash, is_in_it)?;
-        Some(handle.key().to_vec())
+        self.tables
+            .get(usize::from(db))?
+            .find_by_hash(hash, is_in_it)
     }
 }

@@ -10,12 +10,12 @@ use std::num::NonZeroU64;
 
 use super::eviction::Tuning;
 use super::item::Flags;
-use super::{Full, Options, Policy, Store, Write, charge_max};
+use super::{Full, LINK_BYTES, Options, Policy, Store, Write, charge_max};
 
-pub(super) const START_MS: u64 = 1_700_000_000_000;
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
 /// A store of three databases.
-pub(super) fn store(shards: usize, bytes_max: Option<usize>, policy: Policy) -> Store {
+pub(crate) fn store(shards: usize, bytes_max: Option<usize>, policy: Policy) -> Store {
     Store::new(&Options {
         shards,
         databases: 3,
@@ -71,7 +71,7 @@ pub(super) fn get(store: &Store, db: u16, key: &[u8], now_ms: u64) -> bool {
 ///
 /// # Panics
 /// If a list, a sum or the budget disagrees with the items.
-pub(super) fn check_accounts(store: &Store) {
+pub(crate) fn check_accounts(store: &Store) {
     let mut given_out = 0;
     let mut locked = store.lock_all();
     for index in 0..store.shards() {
@@ -79,11 +79,14 @@ pub(super) fn check_accounts(store: &Store) {
             let (mut bytes, mut window, mut window_bytes) = (0, 0, 0);
             for db in 0..store.databases() {
                 let (mut items, mut volatile) = (0, 0);
-                shard.for_each(db, |entry| {
-                    items += 1;
-                    volatile += usize::from(entry.expires_at().is_some());
-                    bytes += entry.charge();
-                });
+                if let Some(table) = shard.tables.get(usize::from(db)) {
+                    table.for_each(|handle| {
+                        items += 1;
+                        volatile += usize::from(handle.expires_at().is_some());
+                        let links = shard.chains.iter(handle.chain()).count();
+                        bytes += handle.charge() + links * LINK_BYTES;
+                    });
+                }
                 assert_eq!(shard.database_len(db), items, "items of database {db}");
                 assert_eq!(
                     shard.volatile_len(db),
@@ -106,18 +109,23 @@ pub(super) fn check_accounts(store: &Store) {
             given_out += shard.bytes + shard.credit;
         });
     }
+    given_out += store.tags().bytes();
     assert_eq!(store.budget().used(), given_out, "bytes given out");
 }
 
 /// Checks that nothing is left behind by what is gone.
-pub(super) fn check_empty(store: &Store) {
+pub(crate) fn check_empty(store: &Store) {
     check_accounts(store);
+    let tags = store.tags();
+    assert_eq!((tags.len(), tags.heap_bytes()), (0, 0), "tags of nobody");
+    assert!(!tags.has_outdated(), "nobody is left who is outdated");
     for index in 0..store.shards() {
         store.lock_index(index).with_shard(index, |shard| {
             assert_eq!(
                 (shard.len(), shard.window.len(), shard.wheel.len()),
                 (0, 0, 0)
             );
+            assert_eq!(shard.chains.heap_bytes(), 0, "links of nobody");
             assert_eq!(shard.bytes, shard.sketch.heap_bytes() + shard.saved);
             for table in &shard.tables {
                 assert!(

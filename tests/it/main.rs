@@ -3,6 +3,7 @@
 //! - [`common`]: starts servers, and speaks to them in raw bytes.
 //! - [`hostile`]: what must not hurt: broken framing, false claims, silence, too much of anything.
 //! - [`connections`]: the life of a connection: who it is, pause, kill, monitor, the server's end.
+//! - [`tags`]: keys that belong together, and leave together.
 //! - [`tls`]: the TLS port.
 //! - [`ready`]: whether the admin port calls it ready.
 //! - [`rules`]: rules and origins as clients see them.
@@ -18,4 +19,5 @@ mod hostile;
 mod ready;
 mod redis_rs;
 mod rules;
+mod tags;
 mod tls;

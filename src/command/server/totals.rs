@@ -8,7 +8,7 @@ use crate::store::Shard;
 /// What the store holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    /// What all items cost, in bytes.
+    /// What all items and their tags cost, in bytes.
     pub(crate) items_bytes: usize,
     /// The part of it that tables and queues take.
     pub(crate) lists_bytes: usize,
@@ -46,6 +46,7 @@ impl Totals {
                 database.add(shard, physical, now_ms);
             }
         });
+        sum.items_bytes += instance.store.tags().bytes();
         add_copies(&mut sum.departures, instance);
         sum
     }

@@ -364,6 +364,12 @@ impl Tags {
         forgotten
     }
 
+    /// What the names of tags and their generations cost, in bytes: what no item pays for.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rooms.iter().map(|room| room.lock().paid).sum()
+    }
+
     /// What tags cost, the links of their keys included, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
