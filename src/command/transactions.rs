@@ -196,7 +196,7 @@ fn lock(context: &mut Context<'_>, transaction: &Transaction) {
     let locked = if all {
         instance.store.lock_all()
     } else {
-        instance.store.lock_many(hashes.into_iter())
+        instance.store.lock_apart(hashes.into_iter())
     };
     context.view = View::new(locked, clock::unix_ms());
 }

@@ -57,19 +57,27 @@ impl View<'_> {
         if names.is_empty() {
             return Ok(self.write(place, write)?);
         }
-        let mut extras = write.extras();
-        extras.loaded = true;
-        let cost = charge(place.key, write.value.len(), extras) + names.len() * LINK_BYTES;
-        self.pay_for(place, |_| cost)?;
-        let links = self.link(place, &names, since)?;
-        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
-        let write = Write {
+        let mut write = Write {
             loaded: Some(write.loaded.unwrap_or_default()),
             ..write
         };
+        let cost = charge(place.key, write.value.len(), write.extras());
+        let cost = cost + names.len() * LINK_BYTES;
+        if !self.locked.shard(place.key.hash).has_credit(cost) {
+            self.pay_for(place, |_| cost)?;
+        }
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
-        shard.set(db, place.key, write, now_ms);
-        shard.attach(db, place.key, &links);
+        let each = names.iter().map(|name| &name[..]);
+        write.keeps_tags = shard.is_tagged_so((db, place.key), each, since, now_ms);
+        if write.keeps_tags {
+            shard.set(db, place.key, write, now_ms);
+        } else {
+            let links = self.link(place, &names, since)?;
+            let shard = self.locked.shard(place.key.hash);
+            shard.set(db, place.key, write, now_ms);
+            shard.attach(db, place.key, &links);
+        }
         self.locked.tell(db, place.key, Change::Written);
         self.changes += 1;
         Ok(())
@@ -178,7 +186,10 @@ impl View<'_> {
             true => tags.soften(db, name, now_ms),
             false => tags.invalidate(db, name),
         };
+        // In a transaction all shards are locked, and nobody looks at anything.
+        let closed = self.locked.is_none().then(|| tags.close_gate());
         let keys: usize = names.map(outdate).sum();
+        drop(closed);
         self.changes += keys as u64;
         // Only now: who carries several of the tags counts for each, however many keys there are.
         if keys > 0 && keys <= RECLAIMED_AT_ONCE as usize && self.locked.is_none() {

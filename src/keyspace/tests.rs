@@ -1,5 +1,7 @@
 //! Random writes of keys with tags beside a plain map.
 
+mod races;
+
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
 

@@ -158,7 +158,7 @@ impl Policy {
             return Ending::Serve;
         };
         let spec = &active.rule.spec;
-        let ttl_ms = spec.ttl.map_or(u64::from(left_ms) * 3, millis);
+        let ttl_ms = spec.ttl.map_or_else(|| u64::from(left_ms) * 3, millis);
         let loaded = Loaded::new(ttl_ms, active.counts.delta.get(), 0);
         if !xfetch::is_due(u64::from(left_ms), loaded, spec.beta, rand::random) {
             return Ending::Serve;

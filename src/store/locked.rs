@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
+use parking_lot::{MutexGuard, RwLockReadGuard};
 
 use super::entry::Key;
 use super::observer::{Change, Observer};
@@ -58,6 +58,8 @@ impl<'a> Guards<'a> {
 pub struct Locked<'a> {
     pub(super) store: &'a Store,
     pub(super) guards: Guards<'a>,
+    /// Keeps tags from being invalidated, where what is seen of several keys must be of one moment.
+    pub(super) _gate: Option<RwLockReadGuard<'a, ()>>,
 }
 
 impl<'a> Locked<'a> {

@@ -192,6 +192,7 @@ impl Store {
         Locked {
             store: self,
             guards: Guards::One(index, self.shards[index].lock.lock()),
+            _gate: None,
         }
     }
 
@@ -202,7 +203,14 @@ impl Store {
         if let (Some(hash), None) = (first, second) {
             return self.lock(hash);
         }
-        let hashes = first.into_iter().chain(second).chain(hashes);
+        self.lock_apart(first.into_iter().chain(second).chain(hashes))
+    }
+
+    /// The same for requests that are to see one moment, however few keys they have: nor is a tag
+    /// invalidated meanwhile.
+    #[must_use]
+    pub fn lock_apart(&self, hashes: impl Iterator<Item = u64>) -> Locked<'_> {
+        let gate = self.tags.gate.read();
         let mut indexes: Vec<usize> = hashes.map(|hash| self.shard_of(hash)).collect();
         indexes.sort_unstable();
         indexes.dedup();
@@ -212,12 +220,14 @@ impl Store {
         Locked {
             store: self,
             guards: Guards::Many(guards.collect()),
+            _gate: Some(gate),
         }
     }
 
     /// Locks all shards, in order.
     #[must_use]
     pub fn lock_all(&self) -> Locked<'_> {
+        let gate = self.tags.gate.read();
         let guards = self
             .shards
             .iter()
@@ -226,6 +236,7 @@ impl Store {
         Locked {
             store: self,
             guards: Guards::Many(guards.collect()),
+            _gate: Some(gate),
         }
     }
 
@@ -235,6 +246,7 @@ impl Store {
         Locked {
             store: self,
             guards: Guards::Many(Vec::new()),
+            _gate: None,
         }
     }
 
@@ -244,6 +256,7 @@ impl Store {
         Locked {
             store: self,
             guards: Guards::One(index, self.shards[index].lock.lock()),
+            _gate: None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Items that carry tags: how they enter and leave these, and what becomes of them when one is
 //! invalidated.
 
+use smallvec::SmallVec;
+
 use super::entry::Key;
 use super::item::{Extras, Flags, Handle};
 use super::shard::{Shard, is_due};
-use super::tags::{LINK_BYTES, Link, State};
+use super::tags::{Generation, LINK_BYTES, Link, Stamp, State};
 
 impl Shard {
     /// Whether an item was outdated by an invalidation. One that is void is gone then; one that is
@@ -109,6 +111,38 @@ impl Shard {
         handle.set_chain(chain);
         self.pay(0, added * LINK_BYTES);
         added
+    }
+
+    /// Whether the item of a key is in the present generations of these tags and in nothing else,
+    /// so that another value with these tags may stay there.
+    #[must_use]
+    pub fn is_tagged_so<'n>(
+        &self,
+        (db, key): (u16, Key<'_>),
+        names: impl ExactSizeIterator<Item = &'n [u8]>,
+        since: Option<Stamp>,
+        now_ms: u64,
+    ) -> bool {
+        let Some(handle) = self.find(db, key) else {
+            return false;
+        };
+        let links: SmallVec<[Link; 4]> = self.chains.iter(handle.chain()).collect();
+        if links.len() != names.len() || is_due(handle.expires_at(), now_ms) {
+            return false;
+        }
+        let mut present: SmallVec<[Generation; 4]> = SmallVec::new();
+        for name in names {
+            let generation = self.tags.current_since(db, name, since);
+            let is_own = |generation: &Generation| {
+                !present.contains(generation)
+                    && links.iter().any(|link| link.generation == *generation)
+            };
+            let Some(generation) = generation.filter(is_own) else {
+                return false;
+            };
+            present.push(generation);
+        }
+        true
     }
 
     /// Takes an item out of a tag. Whether it was in it.

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use index::Room;
 pub(super) use slab::Slab;
@@ -88,6 +88,9 @@ pub struct Tags {
     /// Generations whose items wait to be taken out, the oldest first.
     waiting: Mutex<VecDeque<Generation>>,
     times: Times,
+    /// Held to read by those who look at several keys at one moment, before the shards of these; to
+    /// write by an invalidation that holds no shard.
+    pub(super) gate: RwLock<()>,
     /// Where the memory of tags and generations is paid for.
     budget: Arc<Budget>,
     limits: Limits,
@@ -113,6 +116,7 @@ impl Tags {
             outdated: AtomicUsize::new(0),
             waiting: Mutex::default(),
             times: Times::default(),
+            gate: RwLock::new(()),
             budget: Arc::clone(budget),
             limits,
         }
@@ -282,10 +286,28 @@ impl Tags {
 
     /// The generation that a tag's new keys enter.
     pub(super) fn current(&self, db: u16, name: &[u8]) -> Option<Generation> {
+        self.current_since(db, name, None)
+    }
+
+    /// The same, unless the tag was invalidated since.
+    pub(super) fn current_since(
+        &self,
+        db: u16,
+        name: &[u8],
+        since: Option<Stamp>,
+    ) -> Option<Generation> {
         let hash = self.hash(db, name);
         let room = self.rooms[room_of(hash)].lock();
+        if since.is_some_and(|since| self.times.is_outdated(hash, since)) {
+            return None;
+        }
         let local = room.current(room.find(hash, db, name)?)?;
         Some(generation(local, room_of(hash)))
+    }
+
+    /// Keeps out those who look at several keys at one moment. No shard must be locked.
+    pub fn close_gate(&self) -> impl Drop + '_ {
+        self.gate.write()
     }
 
     /// The keys of a tag at this moment.
