@@ -36,7 +36,7 @@ refused when the file is read.
 taken up, but must be right, too. If anything in the file is wrong, nothing changes, and the \
 reply and the log say what. Counters go on for a rule of the same name, breaker and queue for an \
 origin whose settings are the same, and what is under way ends by the rules that it began by.
-- As a front, `beta`, `soft-timeout`, `lease` and the two settings for stale values do nothing.
+- As a front, `soft-timeout`, `tags` and the two settings for stale values do nothing.
 
 ";
 
