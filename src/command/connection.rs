@@ -56,7 +56,7 @@ pub(super) fn auth(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 fn log_in(context: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result {
     let wanted = context.session.config.requirepass.as_bytes();
     // Without a password the user may log in with any, as Redis's default user (`nopass`).
-    if user == USER && (wanted.is_empty() || is_same(password, wanted)) {
+    if user == USER && (wanted.is_empty() || is_same_secret(password, wanted)) {
         context.session.is_authenticated = true;
         return Ok(());
     }
@@ -66,8 +66,9 @@ fn log_in(context: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result {
     ))
 }
 
-/// Compares in a time that tells nothing of where the two differ.
-fn is_same(given: &[u8], wanted: &[u8]) -> bool {
+/// Compares secrets in a time that tells nothing of where the two differ.
+#[must_use]
+pub fn is_same_secret(given: &[u8], wanted: &[u8]) -> bool {
     let differing = given
         .iter()
         .zip(wanted)

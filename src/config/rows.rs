@@ -290,6 +290,10 @@ declare_settings! {
         "admin-bind" => admin_bind: Vec<BindAddress> = vec![BindAddress::required("127.0.0.1")],
             of(Kind::Addresses).immutable();
 
+        /// What POST /invalidate on the admin port must be asked with, as a bearer token. Empty
+        /// refuses it to everybody.
+        "admin-token" => admin_token: String = String::new(), of(Kind::Text).sensitive();
+
         /// How long a command runs before the slow log has it. 0 logs every command, -1 none.
         "slowlog-log-slower-than" => slowlog_log_slower_than: Option<Duration> =
             Some(Duration::from_millis(10)), microseconds(-1, i64::MAX);

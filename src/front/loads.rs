@@ -8,16 +8,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Seat;
 use super::client::Shared;
 use super::keeping::{Whether, keep};
 use super::pool::Pool;
 use super::reads::{Asked, line, null};
 use super::waiting::Waiting;
 use super::wire::request_of;
-use super::{Seat, channel};
 use crate::clock;
 use crate::command::lookup;
-use crate::near::{Entered, Place, Ttl};
+use crate::near::{Place, Ttl};
 use crate::policy::{Active, Elsewhere, Ending, Leases, Outcome, Turn, Wait};
 use crate::resp::Protocol;
 use crate::upstream::shared::Link;
@@ -147,23 +147,8 @@ impl Ruled {
         let line = line(get, self.protocol, &[]);
         let key = front.instance.store.key(&self.key);
         let place = Place { db: self.db, key };
-        let slot = channel(self.link.slot());
-        for seat in seats {
-            match front.near.enter(place, line, true, slot, front.now(), seat) {
-                Entered::Joined => {}
-                Entered::Leads(token) => {
-                    let raw = request_of(&[b"GET", &self.key]);
-                    let asked = Asked {
-                        database: u32::from(self.db),
-                        raw: &raw,
-                        key: &self.key,
-                        line,
-                        may_be_stale: false,
-                    };
-                    pool.read_value(&self.link, &asked, token);
-                }
-            }
-        }
+        let raw = request_of(&[b"GET", &self.key]);
+        pool.enter_again(&self.link, (place, line), &raw, seats);
     }
 }
 

@@ -12,7 +12,8 @@ use super::wire::{request_of, write_request};
 use super::{Seat, WHOLE, channel};
 use crate::command::lookup;
 use crate::command::spec::Command;
-use crate::near::{Entered, Line, Miss, Now, Place, Token};
+use crate::command::table::COMMANDS;
+use crate::near::{Entered, Late, Line, Miss, Now, Place, Token};
 use crate::resp::{Protocol, Request};
 use crate::store::Key;
 use crate::upstream::own;
@@ -219,6 +220,7 @@ impl Pool {
     ) {
         let reading = Rc::new(Reading {
             pool: Rc::clone(self),
+            link: Rc::clone(link),
             token: Cell::new(Some(token)),
             value: RefCell::new(self.spare()),
             may_be_stale: asked.may_be_stale,
@@ -229,6 +231,67 @@ impl Pool {
         let ask = |requests: &mut Vec<u8>| write_request(requests, &[own::PTTL, asked.key]);
         link.send_pair(asked.database, value, ask, ttl);
     }
+}
+
+impl Pool {
+    /// Reads a line for these once more, as if they asked now.
+    pub(super) fn enter_again(
+        self: &Rc<Self>,
+        link: &Rc<Link<Waiting>>,
+        (place, line): (Place<'_>, Line<'_>),
+        raw: &[u8],
+        seats: impl IntoIterator<Item = Seat>,
+    ) {
+        let (near, slot) = (&self.front.near, channel(link.slot()));
+        for seat in seats {
+            match near.enter(place, line, true, slot, self.front.now(), seat) {
+                Entered::Joined => {}
+                Entered::Leads(token) => {
+                    let asked = Asked {
+                        database: u32::from(place.db),
+                        raw,
+                        key: place.key.bytes,
+                        line,
+                        may_be_stale: false,
+                    };
+                    self.read_value(link, &asked, token);
+                }
+            }
+        }
+    }
+
+    /// Reads once more what expired while these waited for it.
+    #[cold]
+    pub(super) fn read_anew(self: &Rc<Self>, link: &Rc<Link<Waiting>>, late: Late<Seat>) {
+        let line = Line {
+            id: late.line_id,
+            arguments: &late.arguments,
+        };
+        let place = Place {
+            db: late.db,
+            key: self.front.instance.store.key(&late.key),
+        };
+        let raw = request_of(&words_of(line, &late.key));
+        self.enter_again(link, (place, line), &raw, late.waiters);
+    }
+}
+
+/// The words of a request, by its line and its key.
+fn words_of<'a>(line: Line<'a>, key: &'a [u8]) -> Vec<&'a [u8]> {
+    let command = usize::try_from(line.id / 2).ok();
+    let command = command.and_then(|index| COMMANDS.get(index));
+    let name = command.map_or(&b""[..], |command| command.name.as_bytes());
+    let mut words = vec![name, key];
+    let mut rest = line.arguments;
+    while let Some((len, behind)) = rest.split_first_chunk() {
+        let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
+        let Some((word, behind)) = behind.split_at_checked(len) else {
+            break;
+        };
+        words.push(word);
+        rest = behind;
+    }
+    words
 }
 
 /// What stands in an array for no value.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Front;
 use super::class::{Class, Verb};
 use super::client::BATCH_MAX;
+use crate::command::connection::is_same_secret;
 use crate::config::Config;
 use crate::instance::clients::Client;
 use crate::resp::{Limits, Protocol, Request};
@@ -318,21 +319,12 @@ fn is_front(front: &Front, config: &Config, user: Option<&[u8]>, password: &[u8]
     let user = user.unwrap_or(b"default");
     let own = !config.requirepass.is_empty()
         && user == b"default"
-        && is_equal(password, config.requirepass.as_bytes());
+        && is_same_secret(password, config.requirepass.as_bytes());
     let upstreams = front.upstream.url.credentials.as_ref();
     own || upstreams.is_some_and(|credentials| {
         credentials.user.as_deref().unwrap_or(b"default") == user
-            && is_equal(password, &credentials.password)
+            && is_same_secret(password, &credentials.password)
     })
-}
-
-/// Compares without telling by the time it takes where they differ.
-fn is_equal(one: &[u8], other: &[u8]) -> bool {
-    let differing = one
-        .iter()
-        .zip(other)
-        .fold(0, |differing, (one, other)| differing | (one ^ other));
-    one.len() == other.len() && differing == 0
 }
 
 /// What Redis allows in names.

@@ -16,7 +16,7 @@ use super::through::Passed;
 use super::{Letter, Parcel, Seat, WHOLE};
 use crate::near::{Token, Ttl, Why};
 use crate::resp::frame::Kind;
-use crate::upstream::shared::Waiter;
+use crate::upstream::shared::{Link, Waiter};
 
 /// Who waits for a reply, and for what.
 pub(super) enum Waiting {
@@ -103,6 +103,7 @@ pub(super) struct Keys(pub(super) Vec<Box<[u8]>>);
 /// A read under way for a flight.
 pub(super) struct Reading {
     pub(super) pool: Rc<Pool>,
+    pub(super) link: Rc<Link<Waiting>>,
     pub(super) token: Cell<Option<Token>>,
     pub(super) value: RefCell<Vec<u8>>,
     /// Whether a stale copy will do if upstream fails.
@@ -257,6 +258,9 @@ impl Reading {
         }
         let ttl = ruled.map_or(ttl, |ruled| ruled.shorten(ttl));
         let finished = front.near.finish(store, token, &value, ttl, front.now());
+        if let Some(late) = finished.late {
+            self.pool.read_anew(&self.link, *late);
+        }
         if !finished.has_others {
             self.pool.deliver(finished.waiters, &value);
             return self.pool.give_back(value);

@@ -56,7 +56,7 @@ pub use stats::Stats;
 use stats::{Tallies, Tally};
 use sync::{AtomicU32, Mutex};
 pub use types::{
-    Entered, Fill, Finished, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
+    Entered, Fill, Finished, Late, Line, Miss, Now, Options, Place, Settings, StaleAge, Token, Ttl,
     Voided, Waiters, Why,
 };
 pub use variants::{ARGUMENTS_BYTES_MAX, KEY_BYTES_MAX, REPLY_BYTES_MAX, VARIANTS_MAX};
@@ -235,10 +235,11 @@ impl<W> Near<W> {
         now: Now,
     ) -> Finished<W> {
         let mut stripe = self.stripe(token.hash).lock();
-        let Some(flight) = stripe.end(token.hash, token.id) else {
+        let Some(mut flight) = stripe.end(token.hash, token.id) else {
             debug_assert!(false, "a token is given back once, to the room it is from");
             return Finished {
                 waiters: Waiters::new(),
+                late: None,
                 fill: Fill::Unguarded,
                 has_others: false,
             };
@@ -269,7 +270,9 @@ impl<W> Near<W> {
             Fill::Full => Tally::full_fills,
             Fill::Unguarded | Fill::Error | Fill::TooLong | Fill::Fleeting => Tally::refused_fills,
         });
+        let late = is_past(&flight, reply, ttl, now).then(|| late(&mut flight));
         Finished {
+            late: late.filter(|late| !late.waiters.is_empty()).map(Box::new),
             waiters: flight.waiters,
             fill,
             has_others,
@@ -476,6 +479,35 @@ fn look_up(
     newest.map_or(Found::Nothing, |variant| Found::Others {
         epoch: variant.terms.stamp.epoch,
     })
+}
+
+/// Whether a value may have expired since it was read.
+fn is_past<W>(flight: &Flight<W>, reply: &[u8], ttl: Ttl, now: Now) -> bool {
+    match ttl {
+        Ttl::Millis(ms) => {
+            let life_ns = ms.saturating_mul(NS_PER_MS);
+            flight.sent.mono_ns.saturating_add(life_ns) <= now.mono_ns
+        }
+        Ttl::Absent => !fill::OF_ABSENT_KEYS.contains(&reply),
+        Ttl::Within(_) | Ttl::None | Ttl::Unknown => false,
+    }
+}
+
+/// Takes all but the leader, whose read began before it was sent, out of a flight.
+fn late<W>(flight: &mut Flight<W>) -> Late<W> {
+    let (place, line) = (flight.place(), flight.line());
+    let (db, key) = (place.db, place.key.bytes.into());
+    let (line_id, arguments) = (line.id, line.arguments.into());
+    Late {
+        waiters: flight
+            .waiters
+            .drain(1.min(flight.waiters.len())..)
+            .collect(),
+        db,
+        key,
+        line_id,
+        arguments,
+    }
 }
 
 /// How many ms a value still has, in the last third of its life.

@@ -186,12 +186,29 @@ pub enum Fill {
 /// Who waits for a read; most often its leader alone.
 pub type Waiters<W> = SmallVec<[W; 1]>;
 
+/// Who joined a read of a value that has expired since: to be read again for them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Late<W> {
+    /// Who they are.
+    pub waiters: Waiters<W>,
+    /// The database of the key.
+    pub db: u16,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// [`Line::id`] of their line.
+    pub line_id: u32,
+    /// [`Line::arguments`] of it.
+    pub arguments: Box<[u8]>,
+}
+
 /// What a read that is answered leaves to do.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished<W> {
     /// Whom to answer, the leader first.
     pub waiters: Waiters<W>,
+    /// Whom not: the value has expired since it was read, perhaps before they asked for it.
+    pub late: Option<Box<Late<W>>>,
     /// What became of the reply.
     pub fill: Fill,
     /// Whether the key has copies or flights of other lines: they may be older than this reply

@@ -1,9 +1,11 @@
 //! The admin port: `/metrics` for Prometheus, `/healthz` and `/readyz` for those who watch over the
-//! process. Plain HTTP, for the operator's network only; it tells no key and no value.
+//! process; `/invalidate` for those who know that something changed. Plain HTTP, for the operator's
+//! network only; it tells no key and no value.
 //!
 //! Served by the thread that accepts connections, so that it answers however busy the I/O threads
 //! are. What it may cost is bounded: connections, the time for a request, the life of a connection.
 
+mod invalidate;
 mod metrics;
 
 use std::fmt;
@@ -13,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -132,6 +134,8 @@ fn router(instance: &Arc<Instance>) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/healthz", get(|| async { (NO_STORE, "ok\n") }))
         .route("/readyz", get(readiness))
+        .route("/invalidate", post(invalidate::invalidate))
+        .layer(DefaultBodyLimit::max(invalidate::BODY_MAX))
         .with_state(Arc::clone(instance))
 }
 

@@ -214,8 +214,8 @@ pub(crate) fn run(
     if setup.is_calm {
         assert_eq!(
             failures, 0,
-            "{}: nothing went wrong, but requests failed",
-            setup.name
+            "{}: nothing went wrong, but requests failed: {:?}",
+            setup.name, history.failed
         );
     }
     assert!(

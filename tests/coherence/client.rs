@@ -270,7 +270,12 @@ impl Client {
             match connection.reply() {
                 Ok(value) => {
                     let end = self.clock.now();
-                    self.history.failures += u64::from(value.is_error());
+                    if value.is_error() {
+                        let command = requests[answers.len()].join(" ");
+                        self.history.failures += 1;
+                        self.history
+                            .note_failure(|| format!("{command}: {value:?}"));
+                    }
                     answers.push(Answer { value, end });
                 }
                 Err(why) => broken = Some(why),
@@ -279,6 +284,8 @@ impl Client {
         if let Some(why) = broken {
             self.connection = None;
             self.history.failures += 1;
+            self.history
+                .note_failure(|| format!("the connection broke: {why:?}"));
             if why == Broken::Silent {
                 let command = requests[answers.len()].join(" ");
                 let client = self.id;

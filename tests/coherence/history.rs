@@ -178,6 +178,8 @@ pub(crate) struct History {
     pub(crate) reads_counted: u64,
     /// Replies that were errors, and connections that broke.
     pub(crate) failures: u64,
+    /// What the first of them were.
+    pub(crate) failed: Vec<String>,
 }
 
 impl History {
@@ -194,5 +196,18 @@ impl History {
         }
         self.reads_counted += other.reads_counted;
         self.failures += other.failures;
+        for what in std::mem::take(&mut other.failed) {
+            self.note_failure(|| what);
+        }
+    }
+
+    /// Keeps the first failures.
+    pub(crate) fn note_failure(&mut self, what: impl FnOnce() -> String) {
+        if self.failed.len() < FAILED_MAX {
+            self.failed.push(what());
+        }
     }
 }
+
+/// Failures that are told in full.
+const FAILED_MAX: usize = 5;

@@ -237,3 +237,105 @@ fn metrics_tell_of_rules_and_origins_by_their_names() {
     assert_eq!(value(&page, "corral_origin_breaker", "closed"), Some(1.0));
     assert_eq!(value(&page, "corral_origin_breaker", "open"), Some(0.0));
 }
+
+/// The status and the body that a request is answered with.
+async fn post(instance: &Arc<Instance>, head: &str, body: &str) -> (u16, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(accept(
+        listener,
+        router(instance),
+        Arc::new(Semaphore::new(1)),
+    ));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST /invalidate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {}\r\n\
+         \r\n{body}",
+        body.len()
+    );
+    // It may be refused before all of it was sent.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    serving.abort();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.trim_end().to_owned())
+}
+
+const BEARER: &str = "Authorization: Bearer secret\r\n";
+
+fn with_token() -> Arc<Instance> {
+    let mut config = Config::default();
+    "secret".clone_into(&mut config.admin_token);
+    Arc::new(Instance::new(config, None))
+}
+
+#[tokio::test]
+async fn who_knows_that_something_changed_invalidates_keys_and_tags() {
+    let instance = with_token();
+    run(
+        &instance,
+        "set a 1 TAGS 1 t\nset b 1 TAGS 1 t\nset c 1\nset d 1\n",
+    );
+    let body = r#"{"keys": ["c", "absent"], "tags": ["t", "none"]}"#;
+    let answer = post(&instance, BEARER, body).await;
+    assert_eq!(answer, (200, r#"{"keys":1,"of_tags":2}"#.to_owned()));
+    let mut view = crate::keyspace::View::new(instance.store.lock_none(), 0);
+    let mut left = Vec::new();
+    view.for_each(0, |entry| left.push(entry.key().to_vec()));
+    assert_eq!(left, [b"d"]);
+    let elsewhere = post(
+        &instance,
+        BEARER,
+        r#"{"keys": ["d"], "db": 1, "soft": true}"#,
+    )
+    .await;
+    assert_eq!(elsewhere, (200, r#"{"keys":0,"of_tags":0}"#.to_owned()));
+}
+
+#[tokio::test]
+async fn nobody_invalidates_without_the_token() {
+    let closed = instance();
+    assert_eq!(post(&closed, BEARER, "{}").await.0, 403);
+    let instance = with_token();
+    run(&instance, "set a 1\n");
+    let before = instance.store.items_bytes();
+    for head in [
+        "",
+        "Authorization: Bearer secre\r\n",
+        "Authorization: Basic secret\r\n",
+    ] {
+        assert_eq!(
+            post(&instance, head, r#"{"keys": ["a"]}"#).await.0,
+            401,
+            "{head}"
+        );
+    }
+    assert_eq!(instance.store.items_bytes(), before);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_invalidation_is_said() {
+    let instance = with_token();
+    for (body, expected) in [
+        ("", "EOF while parsing a value at line 1 column 0"),
+        ("[]", "an object is expected"),
+        (r#"{"keys": "a"}"#, "keys: not understood"),
+        (r#"{"tags": [1]}"#, "tags: a list of texts is expected"),
+        (r#"{"db": 16}"#, "db: there is no such database"),
+        (r#"{"key": ["a"]}"#, "key: unknown"),
+    ] {
+        let expected = serde_json::json!({ "error": expected }).to_string();
+        assert_eq!(
+            post(&instance, BEARER, body).await,
+            (400, expected),
+            "{body}"
+        );
+    }
+    let key = "k".repeat(invalidate::BODY_MAX - r#"{"keys": [""]}"#.len());
+    let body = format!(r#"{{"keys": ["{key}"]}}"#);
+    assert_eq!(post(&instance, BEARER, &body).await.0, 200);
+    assert_eq!(post(&instance, BEARER, &format!("{body} ")).await.0, 413);
+}

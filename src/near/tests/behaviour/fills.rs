@@ -209,6 +209,34 @@ fn those_who_come_while_a_read_is_under_way_wait_for_it() {
 }
 
 #[test]
+fn who_joined_a_read_of_a_value_that_has_expired_since_is_not_answered_by_it() {
+    for (ttl, reply, is_late) in [
+        (Ttl::Millis(10), &b"+v\r\n"[..], true),
+        (Ttl::Millis(11), b"+v\r\n", false),
+        (Ttl::Absent, b"+v\r\n", true),
+        (Ttl::Absent, b"$-1\r\n", false),
+        (Ttl::None, b"+v\r\n", false),
+    ] {
+        let room = Fixture::new();
+        let Entered::Leads(token) = room.enter(b"k", 7) else {
+            unreachable!("nobody else reads")
+        };
+        assert_eq!(room.enter(b"k", 8), Entered::Joined);
+        room.wait(10);
+        let finished = room.near.finish(&room.store, token, reply, ttl, room.now());
+        let late = finished.late.map(|late| (late.waiters, late.key));
+        if is_late {
+            assert_eq!(finished.waiters.as_slice(), [7], "it asked before");
+            let (waiters, key) = late.expect("somebody is late");
+            assert_eq!((waiters.as_slice(), &*key), (&[8][..], &b"k"[..]));
+        } else {
+            assert_eq!(finished.waiters.as_slice(), [7, 8]);
+            assert!(late.is_none());
+        }
+    }
+}
+
+#[test]
 fn who_may_not_join_begins_a_read_that_others_may_join() {
     let room = Fixture::new();
     let first = room.lead(b"k");

@@ -435,10 +435,7 @@ impl World {
             .near
             .finish(&self.room.store, flying.token, &reply, ttl, now);
         assert_eq!(finished.fill, expected, "{at:?}");
-        assert!(
-            finished.waiters.iter().eq(flying.floors.keys()),
-            "all of them, the leader first"
-        );
+        check_waiters(finished, (&flying.floors, flying.sent_ns), ttl, now_ns);
         let newest = flying.floors.values().max().unwrap();
         assert!(value.version >= *newest, "a waiter knew better");
         for other in self.flying.iter_mut().filter(|other| other.at == at) {
@@ -623,4 +620,21 @@ fn the_models_histories_have_hits_in_them() {
     });
     let hits: usize = hits.sum();
     assert!(hits > 100, "{hits}");
+}
+
+/// All waiters are answered, the leader first, but for those who may have come too late.
+fn check_waiters<T>(
+    finished: Finished<u32>,
+    (floors, sent_ns): (&BTreeMap<u32, T>, u64),
+    ttl: Ttl,
+    now_ns: u64,
+) {
+    let late = finished.late.map(|late| late.waiters).unwrap_or_default();
+    assert!(
+        finished.waiters.iter().chain(&late).eq(floors.keys()),
+        "all of them, the leader first"
+    );
+    let is_past = matches!(ttl, Ttl::Millis(ms) if sent_ns + ms * NS_PER_MS <= now_ns);
+    let expected = if is_past { floors.len() - 1 } else { 0 };
+    assert_eq!(late.len(), expected, "who joined may have come too late");
 }
