@@ -52,6 +52,8 @@ enum State {
         by: ClientId,
         since: Instant,
         kind: Kind,
+        /// Whether it was told nil once more, in spite of a value that is stale.
+        was_told_twice: bool,
     },
     Open {
         until: Instant,
@@ -111,7 +113,7 @@ impl Lease {
 
     fn of_kind(kind: Kind, by: ClientId, since: Instant, terms: Terms) -> Self {
         Self {
-            state: State::Held { by, since, kind },
+            state: held(by, since, kind),
             terms,
             waiting: VecDeque::new(),
             clean_at: CLEAN_AT_MIN,
@@ -133,6 +135,31 @@ impl Lease {
                 Late::Held(_) => Asked::Held,
                 Late::Open => Asked::Nil,
             },
+        }
+    }
+
+    /// Somebody misses the key, and what is left of its value may be served. Then nobody has to
+    /// wait for a holder, late ones included, so that the key never opens: there is one at a time.
+    ///
+    /// The holder may look once more before it begins, as those do who take a lock of their own
+    /// first. After that it has failed, and is served as others are.
+    pub fn ask_beside_stale(&mut self, client: ClientId, now: Instant) -> Asked {
+        match &mut self.state {
+            State::Held {
+                by,
+                since,
+                was_told_twice,
+                ..
+            } if now < *since + self.terms.lease => {
+                if *by != client || std::mem::replace(was_told_twice, true) {
+                    return Asked::Held;
+                }
+                Asked::Nil
+            }
+            State::Held { .. } | State::Open { .. } => {
+                self.give(client, now, Kind::First);
+                Asked::Leased
+            }
         }
     }
 
@@ -191,7 +218,7 @@ impl Lease {
     }
 
     fn give(&mut self, by: ClientId, since: Instant, kind: Kind) {
-        self.state = State::Held { by, since, kind };
+        self.state = held(by, since, kind);
     }
 
     /// The holder is gone, or what it makes is void: one of those who wait inherits. Whether one
@@ -291,6 +318,15 @@ impl Lease {
             State::Held { since, .. } => since + self.terms.lease,
             State::Open { until } => until,
         }
+    }
+}
+
+fn held(by: ClientId, since: Instant, kind: Kind) -> State {
+    State::Held {
+        by,
+        since,
+        kind,
+        was_told_twice: false,
     }
 }
 

@@ -220,8 +220,14 @@ impl Policy {
         let counts = &active.counts;
         let asked = self.shared.works.with(db, place.key.bytes, |work| {
             if let Some(Work::Lease(lease)) = work {
-                return match lease.ask(asker.client, now) {
-                    Asked::Held if active.window(view, place).is_some() => Answer::Stale,
+                let has_stale = active.window(view, place).is_some();
+                let asked = if has_stale {
+                    lease.ask_beside_stale(asker.client, now)
+                } else {
+                    lease.ask(asker.client, now)
+                };
+                return match asked {
+                    Asked::Held if has_stale => Answer::Stale,
                     Asked::Held => Answer::Held,
                     Asked::Nil => Answer::Nil,
                     Asked::Leased => Answer::Leased,

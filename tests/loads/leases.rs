@@ -322,3 +322,27 @@ fn a_scan_for_absent_keys_takes_bounded_memory() {
         bench.server.instance.policy.under_way() == 0
     });
 }
+
+#[test]
+fn a_holder_that_fails_beside_a_stale_value_is_served_it_and_the_key_never_opens() {
+    let of_leases = "lease = \"1s\"\nstale-while-revalidate = \"1h\"\nnegative-ttl = \"60s\"";
+    let bench = Bench::with("", of_leases);
+    let mut others = [bench.connect(), bench.connect()];
+    others[0].ask("SET l:1 old PX 1\r\n", "+OK\r\n");
+    until("it has expired", || {
+        others[0].send("EXISTS l:1\r\n");
+        others[0].line() == ":0"
+    });
+    for round in 1..=2 {
+        let mut failing = holder(&bench, "l:1");
+        // It looks again under a lock of its own, perhaps; then it fails, and serves somebody else.
+        failing.ask("GET l:1\r\n", "$-1\r\n");
+        failing.ask("GET l:1\r\nGET l:1\r\n", "$3\r\nold\r\n$3\r\nold\r\n");
+        for other in &mut others {
+            other.ask("GET l:1\r\n", "$3\r\nold\r\n");
+        }
+        assert_eq!(bench.of_leases(|counts| counts.leases.get()), round);
+        std::thread::sleep(std::time::Duration::from_secs(1)); // It is late.
+    }
+    assert_eq!(bench.of_leases(|counts| counts.lease_waits.get()), 0);
+}

@@ -143,6 +143,24 @@ fn a_value_that_was_not_replaced_early_does_not_open_its_key() {
 }
 
 #[test]
+fn beside_a_stale_value_there_is_one_holder_at_a_time_and_no_other_gets_nil() {
+    let (mut lease, start) = held_by(1);
+    for now in [start, start + LEASE / 2] {
+        assert!(matches!(lease.ask_beside_stale(2, now), Asked::Held));
+    }
+    assert!(matches!(lease.ask_beside_stale(1, start), Asked::Nil));
+    assert!(matches!(lease.ask_beside_stale(1, start), Asked::Held));
+    for round in 1..5 {
+        let now = start + LEASE * round;
+        let next = u64::from(round) + 2;
+        assert!(matches!(lease.ask_beside_stale(next, now), Asked::Leased));
+        assert!(matches!(lease.ask_beside_stale(next, now), Asked::Nil));
+        assert!(matches!(lease.ask_beside_stale(next, now), Asked::Held));
+        assert!(matches!(lease.ask_beside_stale(1, now), Asked::Held));
+    }
+}
+
+#[test]
 fn who_waited_twice_and_inherited_once_does_not_wait_for_itself() {
     let (mut lease, start) = held_by(1);
     let (mut first, _second) = (lease.wait(2).0, lease.wait(2).0);
