@@ -89,7 +89,7 @@ impl Ruled {
         let mut nils = Vec::new();
         for seat in seats {
             let place = (ruled.db, &*ruled.key);
-            match policy.lease_elsewhere(&ruled.active, place, seat.client) {
+            match policy.lease_elsewhere(&ruled.active, place, (seat.client, seat.at)) {
                 Turn::Nil => nils.push(seat),
                 Turn::Wait(wait) => {
                     let wait = Rc::clone(&ruled).wait(Rc::clone(&pool), seat, wait);

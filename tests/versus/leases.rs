@@ -178,3 +178,35 @@ fn one_reader_is_to_replace_a_value_before_it_expires_while_all_others_get_it() 
         assert_eq!(reader.say("GET l:1"), "$3\r\ntwo\r\n");
     }
 }
+
+#[test]
+fn who_waited_for_a_value_waits_as_long_for_the_next() {
+    let bench = Bench::new("2s");
+    let mut first = bench.holder("l:1");
+    let mut waiter = bench.waiter("l:1");
+    assert_eq!(first.say("SET l:1 one"), "+OK\r\n");
+    assert_eq!(reply(&mut waiter), "$3\r\none\r\n");
+    // As long as it might have waited for that one.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(first.say("DEL l:1"), ":1\r\n");
+    let mut second = bench.holder("l:1");
+    waiter.send(b"GET l:1\r\n");
+    assert!(matches!(
+        waiter.frame_within(SILENCE),
+        Err(Missing::Silence)
+    ));
+    assert_eq!(second.say("SET l:1 two"), "+OK\r\n");
+    assert_eq!(reply(&mut waiter), "$3\r\ntwo\r\n");
+}
+
+#[test]
+fn a_client_whose_lease_ended_without_a_value_waits_as_others_do() {
+    let bench = Bench::new("1s");
+    let mut late = bench.holder("l:1");
+    std::thread::sleep(Duration::from_secs(1)); // It was late.
+    let mut other = bench.holder("l:2");
+    late.send(b"GET l:2\r\n");
+    assert!(matches!(late.frame_within(SILENCE), Err(Missing::Silence)));
+    assert_eq!(other.say("SET l:2 made"), "+OK\r\n");
+    assert_eq!(reply(&mut late), "$4\r\nmade\r\n");
+}

@@ -37,7 +37,14 @@ struct Role {
     key: Box<[u8]>,
     /// When it was given, or when the client began to wait for it.
     since: Instant,
-    is_holder: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Holder,
+    /// The read of that number waits, or waited and found a value.
+    Waiting(u64),
 }
 
 impl Role {
@@ -47,15 +54,20 @@ impl Role {
 }
 
 impl Roles {
-    /// Whether the client holds any lease; and since when it has waited for this one.
-    fn of(&self, client: ClientId, (db, key): (u16, &[u8])) -> (bool, Option<Instant>) {
+    /// Since when this read has waited for this lease, if it has.
+    fn since(&self, (client, read): (ClientId, u64), (db, key): (u16, &[u8])) -> Option<Instant> {
         let clients = self.clients.lock();
-        let roles = clients.get(&client).map_or(&[][..], |roles| &roles[..]);
-        let waiting = roles
-            .iter()
-            .find(|role| role.is_of(db, key) && !role.is_holder);
-        let is_holder = roles.iter().any(|role| role.is_holder);
-        (is_holder, waiting.map(|role| role.since))
+        let mut roles = clients.get(&client)?.iter();
+        let role = roles.find(|role| role.is_of(db, key) && role.kind == Kind::Waiting(read));
+        role.map(|role| role.since)
+    }
+
+    /// The key that the client was given the last lease of.
+    fn last_held(&self, client: ClientId) -> Option<(u16, Box<[u8]>)> {
+        let clients = self.clients.lock();
+        let mut roles = clients.get(&client)?.iter();
+        let role = roles.rfind(|role| role.kind == Kind::Holder)?;
+        Some((role.db, role.key.clone()))
     }
 
     fn set(&self, client: ClientId, role: Role) {
@@ -73,7 +85,7 @@ impl Roles {
         let mut clients = self.clients.lock();
         let roles = clients.get_mut(&client)?;
         let at = roles.iter().position(|role| role.is_of(db, key))?;
-        let role = roles.swap_remove(at);
+        let role = roles.remove(at);
         if roles.is_empty() {
             clients.remove(&client);
         }
@@ -82,17 +94,17 @@ impl Roles {
 }
 
 impl Policy {
-    /// A client's read found nothing under a key that clients make.
+    /// A client's read, which has a number, found nothing under a key that clients make.
     pub fn lease_elsewhere(
         self: &Arc<Self>,
         active: &Arc<Active>,
         (db, key): (u16, &[u8]),
-        client: ClientId,
+        (client, read): (ClientId, u64),
     ) -> Turn {
         let (now, lease) = (clock::now(), active.rule.spec.lease);
         let roles = &self.shared.roles;
-        let (is_holder, waiting_since) = roles.of(client, (db, key));
-        let since = waiting_since.unwrap_or(now);
+        let is_holder = self.is_holder_elsewhere(client);
+        let since = roles.since((client, read), (db, key)).unwrap_or(now);
         let counts = &active.counts;
         if now >= since + lease {
             roles.take(client, (db, key));
@@ -115,16 +127,16 @@ impl Policy {
                 (asked, _) => Err(asked),
             }
         });
-        let role = |is_holder, since| Role {
+        let role = |kind, since| Role {
             db,
             key: key.into(),
             since,
-            is_holder,
+            kind,
         };
         match waits {
             Ok(told) => {
                 counts.lease_waits.add();
-                roles.set(client, role(false, since));
+                roles.set(client, role(Kind::Waiting(read), since));
                 let key = self.store.key(key);
                 let place = Place { db, key };
                 let wait = Wait::for_lease((place, db), (self, active), client, told);
@@ -132,7 +144,7 @@ impl Policy {
             }
             Err(Asked::Leased) => {
                 counts.leases.add();
-                roles.set(client, role(true, now));
+                roles.set(client, role(Kind::Holder, now));
                 Turn::Nil
             }
             Err(Asked::Held) => {
@@ -141,6 +153,26 @@ impl Policy {
             }
             Err(Asked::Nil) => Turn::Nil,
         }
+    }
+
+    /// Whether a client holds a lease: then others may wait for it, and it must not wait.
+    ///
+    /// Those that have ended are forgotten until one is found that has not.
+    fn is_holder_elsewhere(&self, client: ClientId) -> bool {
+        let roles = &self.shared.roles;
+        while let Some((db, key)) = roles.last_held(client) {
+            let is_held = self.shared.works.with(db, &key, |work| match work {
+                Some(Work::Lease(lease)) => {
+                    lease.holder() == Some(client) && !lease.is_free(clock::now())
+                }
+                Some(Work::Load(_) | Work::Kept(_)) | None => false,
+            });
+            if is_held {
+                return true;
+            }
+            roles.take(client, (db, &key));
+        }
+        false
     }
 
     /// Gives one reader of a value that is still there the lease of the next one.
@@ -168,7 +200,7 @@ impl Policy {
                 db,
                 key: key.into(),
                 since: now,
-                is_holder: true,
+                kind: Kind::Holder,
             };
             self.shared.roles.set(client, role);
         }
@@ -184,7 +216,7 @@ impl Policy {
                 db,
                 key: key.into(),
                 since: clock::now(),
-                is_holder: true,
+                kind: Kind::Holder,
             };
             roles.set(client, role);
         }
