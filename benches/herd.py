@@ -189,9 +189,8 @@ def locked(key, ttl_ms):
             return value
         lock = f"lock:{key}"
         if (yield CACHE, encoded("SET", lock, "me", "NX", "PX", LOCK_MS)) is not None:
-            value = yield from load(key)
-            if isinstance(value, bytes):
-                yield CACHE, encoded("SET", key, value, "PX", ttl_ms)
+            # Who had the lock before may have stored it since.
+            value = yield from aside(key, ttl_ms)
             yield CACHE, encoded("DEL", lock)
             return value
         if time.monotonic() > until:

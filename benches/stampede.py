@@ -154,10 +154,10 @@ class Run:
     def loads_within(self, begin, end):
         return [load for load in self.loads if begin <= load[1] < end]
 
-    def at_once(self, key=True):
-        """The most loads under way together, of one key or of all."""
+    def at_once(self):
+        """The most loads of one key that were under way together."""
         under_way, most = collections.Counter(), 0
-        changes = [(at, step, load[0] if key else None)
+        changes = [(at, step, load[0])
                    for load in self.loads for at, step in ((load[1], 1), (load[2], -1))]
         for _, step, name in sorted(changes):
             under_way[name] += step
@@ -263,8 +263,9 @@ def cold(args):
     arrivals = [(number * apart, number)
                 for number in range(COLD_KEYS) for _ in range(args.clients // HERDS)]
     keys = [f"cold-{number}" for number in range(COLD_KEYS)]
-    return Scenario("cold", f"Cold herd: {args.clients:,} clients at once, {COLD_KEYS} keys in turn",
-                    keys, [arrivals] * HERDS, COLD_KEYS * apart, [], None, args.clients)
+    heading = f"Cold herd: {args.clients:,} clients at once, {COLD_KEYS} keys in turn"
+    return Scenario("cold", heading, keys, [arrivals] * HERDS, COLD_KEYS * apart, [], None,
+                    args.clients)
 
 
 @scenario
