@@ -66,6 +66,7 @@ name = "origin"
 kind = "http"
 url = "http://127.0.0.1:{port}/{{0}}"
 concurrency = {concurrency}
+refresh-concurrency = {concurrency}
 
 [[rule]]
 match = "through-*"

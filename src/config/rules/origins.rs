@@ -42,7 +42,8 @@ pub(super) const KEYS: &[Key] = &[
         "refresh-concurrency",
         "a number from 1",
         "`8`",
-        "How many of them are early refreshes, at most.",
+        "How many of them are refreshes at most, early ones and those of stale values. Where more \
+         keys need one at a time, they are served stale for longer.",
     ),
     key(
         "max-value",
