@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::spec::Command;
 use super::{CommandError, Context, lookup};
 use crate::instance::Instance;
-use crate::instance::session::Session;
+use crate::instance::session::{Passed, Session};
 use crate::keyspace::{Place, View};
 use crate::policy::{Asker, Hit, Miss, Outcome, xfetch};
 use crate::resp::{Protocol, Request};
@@ -347,7 +347,8 @@ pub(super) fn look_ahead<'r>(
 pub(super) struct Known {
     /// What is to be kept with it.
     pub(super) loaded: Option<Loaded>,
-    /// When its making began, where the client has the lease of the key.
+    /// When its making began, where the client has the lease of the key, or origins were asked to
+    /// take it first.
     pub(super) since: Option<Stamp>,
 }
 
@@ -382,6 +383,10 @@ fn known_by_rule(
         policy.made_in(&mut context.view, place, &mut asker)
     };
     let millis = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    let passed = match &session.reads.through {
+        Passed::Open(passage) => Some(passage.since()),
+        Passed::No | Passed::Asked(_) | Passed::Answered(_) => None,
+    };
     let delta_ms = delta_ms.or_else(|| made.map(|made| millis(made.took)));
     let now_ms = context.view.now_ms();
     let ttl_ms = expires_at.map(|at| at.get().saturating_sub(now_ms));
@@ -391,6 +396,6 @@ fn known_by_rule(
     });
     Known {
         loaded,
-        since: made.map(|made| made.since),
+        since: made.map(|made| made.since).into_iter().chain(passed).min(),
     }
 }

@@ -6,7 +6,7 @@ use super::options::{Rest, Unit, integer, is_word, substring};
 use super::{Command, CommandError, Context, lcs, long_double, numbers, reads, tags};
 use crate::keyspace::{NotStored, Place};
 use crate::resp::Request;
-use crate::store::Write;
+use crate::store::{Stamp, Write};
 
 type Result = std::result::Result<(), CommandError>;
 
@@ -161,6 +161,17 @@ fn store<'t>(
         loaded,
         ..Write::default()
     };
+    keep(context, place, write, tags, since)
+}
+
+/// Stores a value with these tags, whose making began at that time.
+fn keep<'t>(
+    context: &mut Context<'_>,
+    place: Place<'_>,
+    write: Write<'_>,
+    tags: impl ExactSizeIterator<Item = &'t [u8]>,
+    since: Option<Stamp>,
+) -> Result {
     if tags.len() == 0 && since.is_none() {
         return Ok(context.view.write(place, write)?);
     }
@@ -423,7 +434,12 @@ fn set_pairs(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     context.view.reserve_all(writes)?;
     for (key, value) in pairs() {
         let place = context.place(key);
-        context.view.set(place, value, None)?;
+        let since = reads::known_of(context, place, None, None).since;
+        let write = Write {
+            value,
+            ..Write::default()
+        };
+        keep(context, place, write, [].into_iter(), since)?;
     }
     Ok(())
 }

@@ -70,11 +70,13 @@ impl<'p> Placeholder<'p> {
         }
     }
 
-    /// Puts it there, unless there is one.
+    /// Puts it there, unless there is one. Where upstream does not take it, as it is full or these
+    /// keys are not allowed, each front loads for itself.
     async fn put(&self) -> bool {
         let (name, owner) = (&self.name, self.owner.as_bytes());
         let words: [&[u8]; 6] = [b"SET", name, owner, b"PX", PLACEHOLDER_MS, b"NX"];
-        is_ok(ask(self.pool, self.db, &words).await.as_deref())
+        let reply = ask(self.pool, self.db, &words).await;
+        reply.is_some_and(|reply| reply.starts_with(b"+") || reply.starts_with(b"-"))
     }
 
     /// Renews it until `work` ends, then takes it away.

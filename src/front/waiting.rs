@@ -379,6 +379,8 @@ impl Pool {
     /// Gives a reply to a client of this thread.
     pub(super) fn hand_over(&self, seat: Seat, reply: &[u8]) {
         let Some(outbox) = self.outbox(seat.client) else {
+            // What it was given since it left is somebody else's.
+            self.front.instance.policy.leave_elsewhere(seat.client);
             return;
         };
         if seat.part == WHOLE {

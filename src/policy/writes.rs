@@ -17,6 +17,7 @@ use super::{Active, Policy, Table};
 use crate::clock;
 use crate::keyspace::{Place, View};
 use crate::origin::{Call, Failure, FailureKind};
+use crate::store::Stamp;
 
 /// One key of a write.
 pub struct Through {
@@ -58,12 +59,20 @@ impl Refused {
 /// The origin has taken it. No other write of these keys goes on before this is dropped.
 pub struct Passage {
     policy: Arc<Policy>,
+    /// When it was asked, to be compared with when tags were invalidated.
+    since: Stamp,
     /// What the cache does not have yet.
     writes: Vec<Through>,
     _turns: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Passage {
+    /// When the origin was asked.
+    #[must_use]
+    pub fn since(&self) -> Stamp {
+        self.since
+    }
+
     /// The cache has been written too.
     pub fn complete(mut self) {
         self.writes.clear();
@@ -122,17 +131,17 @@ impl Policy {
     #[must_use]
     pub fn write_through(self: &Arc<Self>, writes: Vec<Through>) -> Passing {
         let (sender, done) = oneshot::channel();
-        let policy = Arc::clone(self);
+        let (policy, since) = (Arc::clone(self), self.store.tags().now());
         if let Some(runtime) = self.runtime.get() {
             runtime.spawn(async move {
                 // Where nobody waits for it any more, what was taken is dropped here.
-                let _ = sender.send(policy.pass(writes).await);
+                let _ = sender.send(policy.pass(writes, since).await);
             });
         }
         Passing { done }
     }
 
-    async fn pass(self: Arc<Self>, writes: Vec<Through>) -> Result<Passage, Refused> {
+    async fn pass(self: Arc<Self>, writes: Vec<Through>, since: Stamp) -> Result<Passage, Refused> {
         let turns = self.turns(&writes).await?;
         for (index, write) in writes.iter().enumerate() {
             let Err(failure) = write.run().await else {
@@ -152,6 +161,7 @@ impl Policy {
         }
         Ok(Passage {
             policy: self,
+            since,
             writes,
             _turns: turns,
         })

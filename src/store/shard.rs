@@ -48,7 +48,6 @@ pub struct Shard {
     pub(super) credit: usize,
     pub(super) evicted: u64,
     pub(super) expired: u64,
-    pub(super) invalidated: u64,
     /// The links of its items to tags.
     pub(super) chains: Chains,
     pub(super) tags: Arc<Tags>,
@@ -94,7 +93,6 @@ impl Shard {
             credit: 0,
             evicted: 0,
             expired: 0,
-            invalidated: 0,
             chains: Chains::default(),
             tags: Arc::clone(tags),
             watchers: Watchers::default(),

@@ -42,7 +42,6 @@ impl Shard {
     fn invalidate(&mut self, db: u16, hash: u64, handle: Handle) {
         self.watchers.touch(db, handle.key());
         self.take_out(db, hash, handle);
-        self.invalidated += 1;
     }
 
     /// Lets an item expire at an earlier moment; it is gone if it may not be served stale.

@@ -27,7 +27,8 @@ impl Bench {
         let rule = format!("[[rule]]\nmatch = \"l:*\"\nlease = \"{lease}\"\n{more}\n");
         fs::write(&file, rule).expect("a file");
         let upstream = Server::redis(&[]);
-        let front = coherent(&upstream, &["--config", file.to_str().expect("text")]);
+        let file = file.to_str().expect("text");
+        let front = coherent(&upstream, &["--config", file, "--staleness-bound", "5000"]);
         Self {
             upstream,
             front,
@@ -209,4 +210,21 @@ fn a_client_whose_lease_ended_without_a_value_waits_as_others_do() {
     assert!(matches!(late.frame_within(SILENCE), Err(Missing::Silence)));
     assert_eq!(other.say("SET l:2 made"), "+OK\r\n");
     assert_eq!(reply(&mut late), "$4\r\nmade\r\n");
+}
+
+#[test]
+fn who_left_before_it_was_given_a_lease_keeps_nobody_waiting() {
+    let bench = Bench::new("60s");
+    let mut direct = bench.upstream.connect();
+    let mut next = bench.front.connect();
+    // Upstream answers once the client has gone.
+    assert_eq!(direct.say("CLIENT PAUSE 150 ALL"), "+OK\r\n");
+    let mut gone = bench.front.connect();
+    gone.send(b"GET l:1\r\n");
+    let clients = |next: &mut Client| next.say("CORRAL.CLIENT LIST").matches(" addr=").count();
+    until("both are there", || clients(&mut next) == 2);
+    drop(gone);
+    until("it has gone", || clients(&mut next) == 1);
+    assert_eq!(next.say("GET l:1"), "$-1\r\n");
+    assert_eq!(next.say("SET l:1 made"), "+OK\r\n");
 }

@@ -342,3 +342,16 @@ fn a_front_that_dies_while_it_loads_is_replaced_by_another() {
     origin.let_go();
     assert_eq!(reply(&mut other), "$3\r\nann\r\n");
 }
+
+#[test]
+fn a_front_that_may_not_say_that_it_loads_does_so_all_the_same() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::open());
+    origin.put("1", "ann");
+    let mut direct = upstream.connect();
+    assert_eq!(
+        direct.say("ACL SETUSER default resetkeys ~user:*"),
+        "+OK\r\n"
+    );
+    let front = origin.front(&upstream, TOGETHER);
+    assert_eq!(front.connect().say("GET user:1"), "$3\r\nann\r\n");
+}

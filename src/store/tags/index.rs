@@ -1,5 +1,7 @@
 //! A share of the tags: their names, their generations, and who is in these.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashTable;
 
 use super::slab::Slab;
@@ -27,7 +29,7 @@ struct Tag {
     /// Whom new keys join, if anybody is in it.
     current: Option<u32>,
     /// Those that became stale and are not empty yet.
-    stale: Vec<u32>,
+    stale: BTreeSet<u32>,
 }
 
 /// Keys that entered a tag between two invalidations of it: a ring of nodes.
@@ -98,7 +100,7 @@ impl Room {
             name: name.into(),
             db,
             current: None,
-            stale: Vec::new(),
+            stale: BTreeSet::new(),
         });
         self.bytes += TAG_BYTES + name.len();
         let tags = &self.tags;
@@ -173,7 +175,7 @@ impl Room {
             return true;
         }
         let tag = &mut self.tags[ended.tag];
-        tag.stale.retain(|stale| *stale != generation);
+        tag.stale.remove(&generation);
         if tag.current == Some(generation) {
             tag.current = None;
         }
@@ -198,13 +200,13 @@ impl Room {
     pub(super) fn retire(&mut self, tag: u32, now_ms: u64) -> Option<u32> {
         let tag = &mut self.tags[tag];
         let generation = tag.current.take()?;
-        tag.stale.push(generation);
+        tag.stale.insert(generation);
         let ring = &mut self.generations[generation];
         (ring.stale_since, ring.unseen) = (now_ms.max(1), ring.len);
         Some(generation)
     }
 
-    /// All generations of a tag, the oldest first.
+    /// All generations of a tag, the present one last.
     pub(super) fn all(&self, tag: u32) -> impl Iterator<Item = u32> {
         let tag = &self.tags[tag];
         tag.stale.iter().copied().chain(tag.current)
@@ -319,9 +321,9 @@ impl Room {
     }
 }
 
-/// What a tag costs beside its name, and a generation, in bytes: each has a place in a list, and
+/// What a tag costs beside its name, and a generation, in bytes: each has a place in a list (or a tree), and
 /// the tag's in the table of names is two thirds full.
 const TAG_BYTES: usize = size_of::<Tag>() + 16 + 8;
-const GENERATION_BYTES: usize = size_of::<Generation>() + 4;
+const GENERATION_BYTES: usize = size_of::<Generation>() + 8;
 /// What a key costs in a generation.
 pub(super) const NODE_BYTES: usize = size_of::<Node>();
