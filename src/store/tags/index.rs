@@ -321,8 +321,8 @@ impl Room {
     }
 }
 
-/// What a tag costs beside its name, and a generation, in bytes: each has a place in a list (or a tree), and
-/// the tag's in the table of names is two thirds full.
+/// What a tag costs beside its name, and a generation, in bytes: each has a place in a list (or a
+/// tree), and the tag's in the table of names is two thirds full.
 const TAG_BYTES: usize = size_of::<Tag>() + 16 + 8;
 const GENERATION_BYTES: usize = size_of::<Generation>() + 8;
 /// What a key costs in a generation.
