@@ -418,7 +418,8 @@ pub(super) static OURS: [Docs; 30] = [
                 ..TAG
             },
         ],
-        complexity: "O(N) where N is the number of tags, however many keys they have",
+        complexity: "O(N) where N is the number of tags, however many keys they have; \
+                     as a front, also the number of keys",
         ..ours("tag.invalidate", "Invalidate all keys of tags at once")
     },
     Docs {

@@ -100,5 +100,5 @@ impl From<Full> for CommandError {
     }
 }
 
-const TOO_MANY_TAGS: &str = "ERR a key has at most 128 tags";
+pub(crate) const TOO_MANY_TAGS: &str = "ERR a key has at most 128 tags";
 const _: () = assert!(TAGS_PER_KEY_MAX == 128, "as the text says");

@@ -33,7 +33,7 @@ pub mod server;
 pub mod spec;
 pub mod strings;
 pub mod table;
-mod tags;
+pub mod tags;
 pub mod through;
 pub mod transactions;
 

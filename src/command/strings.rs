@@ -39,8 +39,22 @@ enum Condition {
     Present,
 }
 
+/// When a value expires, as it was said.
+type Moment<'r> = (Unit, &'r [u8]);
+
 impl SetOptions {
     fn parse(request: &Request<'_>, now_ms: u64) -> std::result::Result<Self, CommandError> {
+        let (mut options, unit) = Self::scan(request)?;
+        if let Some((unit, argument)) = unit {
+            options.expiry = Expiry::At(unit.positive_moment(argument, now_ms, "set")?);
+        }
+        Ok(options)
+    }
+
+    /// What the words say; the expiry is told apart, and not looked at.
+    fn scan<'r>(
+        request: &Request<'r>,
+    ) -> std::result::Result<(Self, Option<Moment<'r>>), CommandError> {
         let mut options = Self::default();
         let mut unit = None;
         let mut rest = Rest::from(request, 3);
@@ -56,7 +70,7 @@ impl SetOptions {
             } else if is_word(word, "delta") && options.delta_ms.is_none() {
                 options.delta_ms = Some(delta(rest.required()?)?);
             } else if is_word(word, "tags") && options.tags.is_none() {
-                options.tags = Some(tags_of(request, &mut rest)?);
+                options.tags = Some(tags::given(request, &mut rest)?);
             } else if let Some(given) = Unit::of_option(word)
                 && unit.is_none_or(|(present, _)| present == given)
                 && options.expiry == Expiry::None
@@ -66,10 +80,7 @@ impl SetOptions {
                 return Err(CommandError::Syntax);
             }
         }
-        if let Some((unit, argument)) = unit {
-            options.expiry = Expiry::At(unit.positive_moment(argument, now_ms, "set")?);
-        }
-        Ok(options)
+        Ok((options, unit))
     }
 }
 
@@ -185,23 +196,10 @@ fn keep<'t>(
     }
 }
 
-/// `TAGS n tag [tag ...]`: where the tags stand.
-fn tags_of(
-    request: &Request<'_>,
-    rest: &mut Rest<'_>,
-) -> std::result::Result<(usize, usize), CommandError> {
-    let count = integer(rest.required()?)?;
-    let first = request.len() - rest.left();
-    let count = usize::try_from(count).ok().filter(|count| *count > 0);
-    let count = count.ok_or_else(|| CommandError::other("ERR TAGS is followed by how many"))?;
-    if count > rest.left() {
-        return Err(CommandError::Syntax);
-    }
-    tags::check(request.iter_from(first).take(count))?;
-    for _ in 0..count {
-        rest.required()?;
-    }
-    Ok((first, count))
+/// Where the tags stand in a `SET` that has any: the first, and how many. Nothing where the words
+/// make no sense.
+pub(crate) fn tags_in_set(request: &Request<'_>) -> Option<(usize, usize)> {
+    SetOptions::scan(request).ok()?.0.tags
 }
 
 /// How long a value took to make, in ms: above 0, and less than 50 days.

@@ -7,15 +7,16 @@ use super::cache::refuse_in_front;
 use super::keys::{Pattern, parse_cursor};
 use super::options::{Rest, integer, is_word};
 use super::{CommandError, Context};
-use crate::keyspace::{NotStored, TAG_BYTES_MAX, TAGS_PER_KEY_MAX};
+pub(crate) use crate::keyspace::TAGS_PER_KEY_MAX;
+use crate::keyspace::{NotStored, TAG_BYTES_MAX};
 use crate::resp::{Reply, Request};
 
 type Result<T = ()> = std::result::Result<T, CommandError>;
 
 /// `TAG.ADD key tag [tag ...]`: how many of them are new to the key; 0 where there is no such key.
 pub(super) fn add(context: &mut Context<'_>, request: &Request<'_>) -> Result {
-    refuse_in_front(context, "tag.add")?;
     check(request.iter_from(2))?;
+    refuse_in_front(context, "tag.add")?;
     let place = context.place(request.argument(1));
     let added = context.view.add_tags(place, request.iter_from(2))?;
     context.reply.count(added);
@@ -64,23 +65,12 @@ pub(super) fn card(context: &mut Context<'_>, request: &Request<'_>) -> Result {
 
 /// `TAG.SCAN cursor [MATCH pattern] [COUNT count]`: tags that have keys, as SCAN does it.
 pub(super) fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Result {
+    let Scan {
+        cursor,
+        pattern,
+        count,
+    } = Scan::parse(request)?;
     refuse_in_front(context, "tag.scan")?;
-    let cursor = parse_cursor(request.argument(1))
-        .ok_or_else(|| CommandError::other("ERR invalid cursor"))?;
-    let (mut pattern, mut count) = (Pattern::Any, SCAN_COUNT);
-    let mut rest = Rest::from(request, 2);
-    while let Some(word) = rest.next() {
-        if is_word(word, "match") && rest.left() > 0 {
-            pattern = Pattern::of(rest.required()?);
-        } else if is_word(word, "count") && rest.left() > 0 {
-            count = match integer(rest.required()?)? {
-                count @ 1.. => usize::try_from(count).unwrap_or(usize::MAX),
-                _ => return Err(CommandError::Syntax),
-            };
-        } else {
-            return Err(CommandError::Syntax);
-        }
-    }
     let mut names = Reply::new(context.reply.protocol());
     let mut names_len = 0;
     let db = context.session.db;
@@ -98,23 +88,81 @@ pub(super) fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     Ok(())
 }
 
+/// What a `TAG.SCAN` asks for.
+pub(crate) struct Scan<'r> {
+    cursor: u64,
+    pattern: Pattern<'r>,
+    count: usize,
+}
+
+impl<'r> Scan<'r> {
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(request: &Request<'r>) -> Result<Self> {
+        let cursor = parse_cursor(request.argument(1))
+            .ok_or_else(|| CommandError::other("ERR invalid cursor"))?;
+        let (mut pattern, mut count) = (Pattern::Any, SCAN_COUNT);
+        let mut rest = Rest::from(request, 2);
+        while let Some(word) = rest.next() {
+            if is_word(word, "match") && rest.left() > 0 {
+                pattern = Pattern::of(rest.required()?);
+            } else if is_word(word, "count") && rest.left() > 0 {
+                count = match integer(rest.required()?)? {
+                    count @ 1.. => usize::try_from(count).unwrap_or(usize::MAX),
+                    _ => return Err(CommandError::Syntax),
+                };
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(Self {
+            cursor,
+            pattern,
+            count,
+        })
+    }
+}
+
 /// `TAG.INVALIDATE [SOFT] tag [tag ...]`: how many keys that outdates, one that carries several
 /// of the tags counted for each. A lone argument is a tag, whatever it says.
 pub(super) fn invalidate(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     refuse_in_front(context, "tag.invalidate")?;
-    let is_soft = request.len() > 2 && is_word(request.argument(1), "soft");
-    let first = if is_soft { 2 } else { 1 };
-    let (db, tags) = (context.session.db, request.iter_from(first));
-    let keys = context.view.invalidate_tags(db, tags, is_soft);
+    let (db, tags) = (context.session.db, invalidated(request));
+    let keys = context.view.invalidate_tags(db, tags, is_soft(request));
     context.reply.count(keys);
     Ok(())
+}
+
+fn is_soft(request: &Request<'_>) -> bool {
+    request.len() > 2 && is_word(request.argument(1), "soft")
+}
+
+/// The tags that a `TAG.INVALIDATE` names.
+pub(crate) fn invalidated<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
+    request.iter_from(if is_soft(request) { 2 } else { 1 })
+}
+
+/// `TAGS n tag [tag ...]`: where the tags stand.
+pub(super) fn given(request: &Request<'_>, rest: &mut Rest<'_>) -> Result<(usize, usize)> {
+    let count = integer(rest.required()?)?;
+    let first = request.len() - rest.left();
+    let count = usize::try_from(count).ok().filter(|count| *count > 0);
+    let count = count.ok_or_else(|| CommandError::other("ERR TAGS is followed by how many"))?;
+    if count > rest.left() {
+        return Err(CommandError::Syntax);
+    }
+    check(request.iter_from(first).take(count))?;
+    for _ in 0..count {
+        rest.required()?;
+    }
+    Ok((first, count))
 }
 
 /// What is wrong with tags that a client gives to a key.
 ///
 /// # Errors
 /// There are too many, or one is too long or empty.
-pub(super) fn check<'t>(tags: impl Iterator<Item = &'t [u8]>) -> Result {
+pub(crate) fn check<'t>(tags: impl Iterator<Item = &'t [u8]>) -> Result {
     for (index, tag) in tags.enumerate() {
         if index == TAGS_PER_KEY_MAX {
             return Err(NotStored::TooManyTags.into());

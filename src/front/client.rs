@@ -505,10 +505,13 @@ impl Shared {
         match (known.class, known.command) {
             (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
             (Class::NearEach, Some(command)) => self.near_each(request, raw, command, now),
-            (Class::Writes, Some(command)) if self.front.instance.policy.is_on() => {
-                return self.write_by_rule(command, request, raw);
+            (Class::Writes, Some(command)) => {
+                let raw = self.with_tags(command, request, raw);
+                if self.front.instance.policy.is_on() {
+                    return self.write_by_rule(command, request, &raw);
+                }
+                self.write_keys(command, request, &raw);
             }
-            (Class::Writes, Some(command)) => self.write_keys(command, request, raw),
             (Class::Unknown, command) => {
                 let place = self.expect();
                 let keys = self.begin_write(command, request);
@@ -528,7 +531,10 @@ impl Shared {
                 }
                 return self.say(verb, request, raw);
             }
-            (Class::Own, _) => return self.own(request),
+            (Class::Own, command) => {
+                let about_tags = command.and_then(|command| self.about_tags(command, request));
+                return about_tags.unwrap_or_else(|| self.own(request));
+            }
             (Class::Kill, _) => {
                 // Each takes a connection.
                 if !self.outbox.is_idle() {
@@ -559,6 +565,7 @@ impl Shared {
         let keys = self.begin_write(Some(command), request);
         let pool = Rc::clone(&self.pool);
         self.send(raw, Waiting::Writes(pool, place, keys));
+        self.tag_by_rules(command, request);
     }
 
     pub(super) fn plain(&mut self, raw: &[u8]) {

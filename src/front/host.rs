@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Front;
 use super::class;
 use super::own::{Asked, Asker, Standing};
+use super::tags;
 use crate::command::options::is_word;
 use crate::command::server::section_for_upstreams_info;
 use crate::config::ClientIdentity;
@@ -62,7 +63,15 @@ impl FrontHost {
 
 impl Host for FrontHost {
     fn is_own(&self, request: &Request<'_>) -> bool {
-        class::is_own(request)
+        class::is_own(request) && self.instead_of(request).is_none()
+    }
+
+    fn instead_of(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+        let instead = tags::translate(self.instance.upstream.as_ref()?, request)?;
+        if let Some((front, _)) = &self.shared {
+            front.tags.note_use();
+        }
+        Some(instead)
     }
 
     fn is_stranger(&self, session: &Session) -> bool {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::pool::Pool;
+use super::tags;
 use super::waiting::Waiting;
 use super::wire::request_of;
 use crate::policy::{Brought, Keep, Permit};
 use crate::resp::frame::Kind;
+use crate::upstream::shared::Link;
 
 /// Sees to it that a load begins, and stores what it brings.
 pub(super) async fn keep(pool: Rc<Pool>, keep: Keep, place: Whether) {
@@ -23,10 +25,17 @@ pub(super) async fn keep(pool: Rc<Pool>, keep: Keep, place: Whether) {
         key,
         brought,
         permit,
+        is_shared,
+        has_tags,
     } = keep;
     let Some(permit) = permit else {
-        return store(&pool, brought, place).await;
+        return store(&pool, brought, place, None).await;
     };
+    if !is_shared {
+        let since = begin(&pool, db, has_tags).await;
+        let _ = permit.send(Permit::Load);
+        return store(&pool, brought, place, since).await;
+    }
     let placeholder = Placeholder::new(&pool, db, &key);
     while !placeholder.put().await {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -40,8 +49,19 @@ pub(super) async fn keep(pool: Rc<Pool>, keep: Keep, place: Whether) {
             return;
         }
     }
+    let since = begin(&pool, db, has_tags).await;
     let _ = permit.send(Permit::Load);
-    placeholder.hold(store(&pool, brought, place)).await;
+    let storing = store(&pool, brought, place, since);
+    placeholder.hold(storing).await;
+}
+
+/// Upstream's count of invalidated tags, where a load that begins now may have any.
+async fn begin(pool: &Rc<Pool>, db: u16, has_tags: bool) -> Option<u64> {
+    if !has_tags {
+        return None;
+    }
+    let link = Rc::clone(pool.any_link()?);
+    tags::count_now(&link, u32::from(db)).await
 }
 
 /// What has to be there still for a loaded value to be stored.
@@ -96,7 +116,12 @@ impl<'p> Placeholder<'p> {
 }
 
 /// Stores what a load brings upstream.
-async fn store(pool: &Rc<Pool>, brought: oneshot::Receiver<Brought>, place: Whether) {
+async fn store(
+    pool: &Rc<Pool>,
+    brought: oneshot::Receiver<Brought>,
+    place: Whether,
+    since: Option<u64>,
+) {
     // Without a value there is nothing to keep.
     let Ok(brought) = brought.await else {
         return;
@@ -110,11 +135,17 @@ async fn store(pool: &Rc<Pool>, brought: oneshot::Receiver<Brought>, place: Whet
         Whether::Absent => b"NX",
         Whether::Present => b"XX",
     };
-    let mut words: Vec<&[u8]> = vec![b"SET", key, &brought.value, condition];
+    let mut words: Vec<&[u8]> = vec![&brought.value, condition];
     if let Some(ttl) = &ttl {
         words.extend([&b"PX"[..], ttl.as_bytes()]);
     }
-    let is_stored = is_ok(ask(pool, db, &words).await.as_deref());
+    let Some(request) = request_to_store(pool, &brought, &words, since) else {
+        return;
+    };
+    let Some(link) = pool.any_link().map(Rc::clone) else {
+        return;
+    };
+    let is_stored = is_ok(ask_over(&link, u32::from(db), &request).await.as_deref());
     if is_stored && brought.is_void() {
         // It was changed while the value was on its way, perhaps before that got there.
         ask(
@@ -126,12 +157,43 @@ async fn store(pool: &Rc<Pool>, brought: oneshot::Receiver<Brought>, place: Whet
     }
 }
 
+/// The request that stores a loaded value, by words of `SET`. Nothing, if it has tags, and it is
+/// not known since when.
+fn request_to_store(
+    pool: &Pool,
+    brought: &Brought,
+    words: &[&[u8]],
+    since: Option<u64>,
+) -> Option<Vec<u8>> {
+    let front = &pool.front;
+    let has_tags = !brought.tags.is_empty() && !front.upstream.is_cluster();
+    if !has_tags && !front.tags.are_used() {
+        let mut all = vec![&b"SET"[..], &brought.key];
+        all.extend(words);
+        return Some(request_of(&all));
+    }
+    if has_tags {
+        front.tags.note_use();
+        since?;
+    }
+    let tags: Vec<_> = brought.tags.iter().map(Vec::as_slice).collect();
+    Some(tags::set_tagged(&brought.key, words, &tags, since))
+}
+
 /// Upstream's reply to a request, if there is one.
 async fn ask(pool: &Rc<Pool>, db: u16, words: &[&[u8]]) -> Option<Vec<u8>> {
     let link = Rc::clone(pool.any_link()?);
+    ask_over(&link, u32::from(db), &request_of(words)).await
+}
+
+/// The same, over this connection.
+pub(super) async fn ask_over(
+    link: &Link<Waiting>,
+    database: u32,
+    request: &[u8],
+) -> Option<Vec<u8>> {
     let (tell, told) = oneshot::channel();
-    let asked = Waiting::Asked(Vec::new(), Some(tell));
-    link.send(u32::from(db), &request_of(words), asked);
+    link.send(database, request, Waiting::Asked(Vec::new(), Some(tell)));
     told.await.ok()
 }
 

@@ -8,13 +8,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Seat;
 use super::client::Shared;
 use super::keeping::{Whether, keep};
 use super::pool::Pool;
 use super::reads::{Asked, line, null};
+use super::tags;
 use super::waiting::Waiting;
 use super::wire::request_of;
+use super::{Seat, WHOLE};
 use crate::clock;
 use crate::command::lookup;
 use crate::near::{Place, Ttl};
@@ -86,11 +87,17 @@ impl Ruled {
         let _ = pool.front.tracker.fence().await;
         let policy = Arc::clone(&pool.front.instance.policy);
         let ruled = Rc::new(*self);
+        let gone = gone(&pool, &ruled.link, ruled.db).await;
         let mut nils = Vec::new();
         for seat in seats {
             let place = (ruled.db, &*ruled.key);
             match policy.lease_elsewhere(&ruled.active, place, (seat.client, seat.at)) {
-                Turn::Nil => nils.push(seat),
+                Turn::Nil => {
+                    if let Some(gone) = gone {
+                        policy.begins_elsewhere(seat.client, place, gone);
+                    }
+                    nils.push(seat);
+                }
                 Turn::Wait(wait) => {
                     let wait = Rc::clone(&ruled).wait(Rc::clone(&pool), seat, wait);
                     tokio::task::spawn_local(wait);
@@ -106,8 +113,9 @@ impl Ruled {
         if inherited.is_empty() {
             return self.read_again(&pool, vec![seat]);
         }
-        let policy = &pool.front.instance.policy;
-        policy.inherited_elsewhere(seat.client, (self.db, &self.key));
+        let (policy, place) = (&pool.front.instance.policy, (self.db, &*self.key));
+        policy.inherited_elsewhere(seat.client, place);
+        note_beginning(&pool, &self.link, place, &[seat]).await;
         pool.deliver(vec![seat], null(self.protocol));
     }
 
@@ -153,6 +161,19 @@ impl Ruled {
 }
 
 impl Shared {
+    /// Tells this client that there is no value, so that it makes the next one.
+    #[cold]
+    pub(super) fn let_make(&self, place: Place<'_>) {
+        let seat = self.seat(self.outbox.expect(), WHOLE);
+        let (pool, link) = (Rc::clone(&self.pool), Rc::clone(self.link()));
+        let (db, key) = (place.db, Box::<[u8]>::from(place.key.bytes));
+        let protocol = self.session.protocol;
+        tokio::task::spawn_local(async move {
+            note_beginning(&pool, &link, (db, &key), &[seat]).await;
+            pool.deliver([seat], null(protocol));
+        });
+    }
+
     /// A read is answered by a value that ends in so many ms: sees to the next one, if it is time.
     /// Whether this client is to make it: then it is to be told that there is none.
     #[cold]
@@ -167,6 +188,30 @@ impl Shared {
                 tokio::task::spawn_local(keep(pool, begun, Whether::Present));
                 false
             }
+        }
+    }
+}
+
+/// Upstream's count of invalidated tags: who is told now that there is no value makes one that is
+/// as old as this.
+async fn gone(pool: &Pool, link: &Rc<Link<Waiting>>, db: u16) -> Option<u64> {
+    if pool.front.upstream.is_cluster() {
+        return None;
+    }
+    tags::count_now(link, u32::from(db)).await
+}
+
+/// Notes when those begin who hold the lease of a key and are to be told so.
+async fn note_beginning(
+    pool: &Pool,
+    link: &Rc<Link<Waiting>>,
+    place: (u16, &[u8]),
+    holders: &[Seat],
+) {
+    if let Some(gone) = gone(pool, link, place.0).await {
+        let policy = &pool.front.instance.policy;
+        for seat in holders {
+            policy.begins_elsewhere(seat.client, place, gone);
         }
     }
 }

@@ -41,6 +41,7 @@ mod selection;
 mod session;
 mod shadow;
 mod stale;
+mod tags;
 mod through;
 mod touch;
 mod unread;
@@ -131,6 +132,8 @@ pub struct Front {
     stale: stale::Episode,
     /// Until when upstream holds back writes.
     pause: pause::Pause,
+    /// What is known of the tags upstream.
+    tags: tags::Tags,
 }
 
 /// The end of what is sent to one I/O thread.
@@ -181,6 +184,7 @@ impl Front {
             touched: AtomicU64::new(0),
             stale: stale::Episode::default(),
             pause: pause::Pause::default(),
+            tags: tags::Tags::default(),
         });
         let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&front);
         instance.set_front(watched);
@@ -284,6 +288,15 @@ impl Front {
         }
     }
 
+    /// The databases that upstream is known to have.
+    fn databases_known(&self) -> Vec<u32> {
+        let mut known = self.databases.lock().clone();
+        if !known.contains(&self.upstream.url.database) {
+            known.push(self.upstream.url.database);
+        }
+        known
+    }
+
     /// Ends when all is void that a write of unknown keys may have changed: who is told that it has
     /// written is not served what was there before, be it as stale.
     async fn settle_write(&self) {
@@ -335,12 +348,16 @@ impl Coherence for Front {
     }
 
     fn invalidate(&self, key: &[u8]) {
+        if key == tags::SEQ {
+            self.instance.policy.tags_gone_elsewhere();
+        }
         self.void(key, Why::Push);
     }
 
     fn flush(&self) {
         self.near.void_all(&self.instance.store, self.now());
         self.instance.policy.all_changed_elsewhere();
+        self.instance.policy.tags_gone_elsewhere();
     }
 }
 

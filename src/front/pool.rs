@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::touch::Touches;
 use super::waiting::Waiting;
 use super::wire::request_of;
-use super::{Front, Letter, Mailbox, Parcel};
+use super::{Front, Letter, Mailbox, Parcel, tags};
 use crate::resp::Protocol;
 use crate::upstream::own;
 use crate::upstream::shared::{Link, Slot};
@@ -81,6 +81,9 @@ impl Pool {
             }
         }
         tokio::task::spawn_local(Rc::clone(&pool).touch());
+        if thread == 0 {
+            tokio::task::spawn_local(tags::look_after(Rc::clone(&pool)));
+        }
         tokio::task::spawn_local(Arc::clone(&pool.ahead).look_after());
         let receiving = Rc::clone(&pool);
         tokio::task::spawn_local(async move {

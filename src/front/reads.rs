@@ -50,6 +50,7 @@ impl Shared {
         let place = Place { db, key };
         let line = line(command, self.session.protocol, &arguments);
         let is_busy = self.outbox.is_busy(hash);
+        let mut is_to_make = false;
         let is_hit = !is_busy && {
             let (near, store) = (&self.front.near, &self.front.instance.store);
             let is_get = command.name == "get";
@@ -60,12 +61,17 @@ impl Shared {
                     && self.look_after(place, left_ms)
                 {
                     reply.truncate(len);
-                    reply.extend_from_slice(null(self.session.protocol));
+                    is_to_make = true;
+                    return Err(Miss::Expired);
                 }
-                Ok::<(), Miss>(())
+                Ok(())
             });
             got.is_ok()
         };
+        if is_to_make {
+            self.arguments = arguments;
+            return self.let_make(place);
+        }
         if is_busy {
             self.front.near.note_uncacheable();
         }
@@ -102,7 +108,7 @@ impl Shared {
         self.front.instance.policy.is_on()
     }
 
-    fn seat(&self, at: u64, part: u32) -> Seat {
+    pub(super) fn seat(&self, at: u64, part: u32) -> Seat {
         Seat {
             thread: u16::try_from(self.pool.thread).unwrap_or(u16::MAX),
             part,

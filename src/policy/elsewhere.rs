@@ -8,6 +8,7 @@
 mod leases;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,15 +60,21 @@ pub struct Keep {
     pub key: Box<[u8]>,
     /// What the load brings, if it brings anything.
     pub brought: oneshot::Receiver<Brought>,
-    /// To be told when the load may begin, where other fronts may have begun it already.
+    /// To be told when the load may begin, where that is to be prepared.
     pub permit: Option<oneshot::Sender<Permit>>,
+    /// Whether other fronts may be loading it already.
+    pub is_shared: bool,
+    /// Whether the value may have tags.
+    pub has_tags: bool,
 }
 
 impl Keep {
     /// The two ends.
     fn new(active: &Active, (db, key): (u16, &[u8])) -> (Keeper, Self) {
         let (sender, brought) = oneshot::channel();
-        let gate = active.rule.spec.coalesce_across.then(oneshot::channel);
+        let is_shared = active.rule.spec.coalesce_across;
+        let has_tags = active.tags_values();
+        let gate = (is_shared || has_tags).then(oneshot::channel);
         let (permit, permitted) = gate.unzip();
         let keeper = Keeper {
             brought: sender,
@@ -78,6 +85,8 @@ impl Keep {
             key: key.into(),
             brought,
             permit,
+            is_shared,
+            has_tags,
         };
         (keeper, keep)
     }
@@ -94,6 +103,8 @@ pub struct Brought {
     pub value: Bytes,
     /// How long it is to live, in ms; none: without end.
     pub ttl_ms: Option<u64>,
+    /// Its tags.
+    pub tags: Vec<Vec<u8>>,
     flight: Arc<Flight>,
     policy: Arc<Policy>,
 }
@@ -104,12 +115,14 @@ impl Brought {
         flight: &Arc<Flight>,
         (db, key): (u16, &[u8]),
         (value, ttl_ms): (Bytes, Option<u64>),
+        tags: Vec<Vec<u8>>,
     ) -> Self {
         Self {
             db,
             key: key.into(),
             value,
             ttl_ms,
+            tags,
             flight: Arc::clone(flight),
             policy: Arc::clone(policy),
         }
@@ -215,14 +228,17 @@ impl Policy {
         }
         let deadline = clock::now() + active.rule.spec.timeout;
         let works = &self.shared.works;
+        let gone = self.shared.gone.load(Ordering::Acquire);
         works.with(db, key, |work| {
             let (flight, keep) = match work {
                 Some(Work::Kept(at)) if began <= *at => return Elsewhere::Again,
-                Some(Work::Load(flight)) => {
+                Some(Work::Load(flight)) if !active.tags_values() || flight.gone == gone => {
                     counts.coalesced.add();
                     (Arc::clone(flight), None)
                 }
-                Some(Work::Lease(_) | Work::Kept(_)) | None => {
+                // What began before a tag was invalidated, perhaps one of its own, is for those
+                // who came before.
+                Some(Work::Load(_) | Work::Lease(_) | Work::Kept(_)) | None => {
                     let (keeper, keep) = Keep::new(active, (db, key));
                     let has_room = works.len() < WORKS_MAX;
                     let flight =
@@ -260,6 +276,19 @@ impl Policy {
                 active.memory.forget(db, key);
             }
         }
+    }
+
+    /// Tags were invalidated elsewhere; which is not told.
+    pub fn tags_gone_elsewhere(&self) {
+        self.shared.gone.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The tags that a rule gives to the value of a key.
+    #[must_use]
+    pub fn tags_of(&self, key: &[u8]) -> Vec<Vec<u8>> {
+        let table = self.shared.table.read();
+        let active = table.has_tags.then(|| table.find(key)).flatten();
+        active.map_or_else(Vec::new, |active| active.rule.tags_of(key))
     }
 
     /// All keys were changed elsewhere.

@@ -27,6 +27,8 @@ pub enum Outcome {
 pub struct Flight {
     /// When it began, to be compared with when its tags were invalidated.
     pub(super) since: Stamp,
+    /// How often tags had been invalidated elsewhere when it began, as far as was known.
+    pub(super) gone: u64,
     is_void: AtomicBool,
     /// Whether what it brought is on its way to where it is kept.
     is_kept: AtomicBool,
@@ -34,9 +36,10 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(since: Stamp) -> Self {
+    pub(super) fn new(since: Stamp, gone: u64) -> Self {
         Self {
             since,
+            gone,
             is_void: AtomicBool::new(false),
             is_kept: AtomicBool::new(false),
             outcome: watch::Sender::new(None),

@@ -1,6 +1,7 @@
 //! Loads from origins: how one begins, and what becomes of what it brings.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -146,7 +147,8 @@ impl Policy {
         // There is a runtime once there is an origin, and it ends with the last who could begin
         // a load on it: so none is dropped here, under the lock of its key.
         let runtime = self.runtime.get()?;
-        let flight = Arc::new(Flight::new(self.store.tags().now()));
+        let gone = self.shared.gone.load(Ordering::Acquire);
+        let flight = Arc::new(Flight::new(self.store.tags().now(), gone));
         let journey = Journey {
             policy: Arc::clone(self),
             active: Arc::clone(active),
@@ -300,10 +302,11 @@ impl Journey {
                 Outcome::Failed(text) => memory.note_failed(db, key, text),
                 Outcome::Value(_) | Outcome::Outdated(_) => {}
             }
-            if write.is_none() {
-                *work = None;
-            } else {
+            if write.is_some() {
                 self.flight.keep();
+            } else if matches!(work, Some(Work::Load(flight)) if Arc::ptr_eq(flight, &self.flight))
+            {
+                *work = None;
             }
             false
         });
@@ -313,7 +316,9 @@ impl Journey {
         let (found, write) = (found?, write?);
         let ttl_ms = write.expires_at.map(std::num::NonZeroU64::get);
         let kept = (found.value.clone(), ttl_ms);
-        let brought = Brought::new(&self.policy, &self.flight, (db, key), kept);
+        let mut tags = found.tags.clone();
+        tags.extend(self.active.rule.tags_of(key));
+        let brought = Brought::new(&self.policy, &self.flight, (db, key), kept, tags);
         // Where nobody is there to keep it any more, the load is over here.
         drop(keeper.send(brought));
         None

@@ -39,7 +39,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock;
-use crate::config::rules::Rules;
+use crate::config::rules::{OriginKind, Rules};
 use crate::store::{Change, Loaded, Observer, Stamp, Store, Tags};
 
 pub use crate::origin::{BreakerState, FailureKind, Origin, OriginReport};
@@ -73,6 +73,8 @@ pub struct Policy {
 #[derive(Default)]
 struct Shared {
     works: Works,
+    /// How often tags were invalidated elsewhere.
+    gone: AtomicU64,
     roles: elsewhere::Roles,
     table: RwLock<Arc<Table>>,
     /// Counts up with every other table.
@@ -314,6 +316,20 @@ impl Active {
 
     fn has_tags(&self) -> bool {
         !self.rule.spec.tags.is_empty()
+    }
+
+    /// Whether what is loaded may have tags: the rule's, or such as the origin tells.
+    fn tags_values(&self) -> bool {
+        let told = self
+            .rule
+            .origin
+            .as_ref()
+            .is_some_and(|origin| match &origin.spec().kind {
+                OriginKind::Http(http) => http.tag_header.is_some(),
+                OriginKind::Sql(sql) => sql.tag_column.is_some(),
+                OriginKind::Command(_) | OriginKind::Redis(_) => false,
+            });
+        told || self.has_tags()
     }
 
     fn writes_through(&self) -> bool {

@@ -4,6 +4,7 @@
 //! the front has gone. Small while little is under way, bounded by twice what its owner asks for.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -60,6 +61,15 @@ impl Buffer {
             self.start = 0;
             self.end = 0;
         }
+    }
+
+    /// Puts other bytes in the place of some that are queued.
+    pub(crate) fn replace(&mut self, range: Range<usize>, bytes: &[u8]) {
+        let range = self.start + range.start..self.start + range.end;
+        let removed = range.len();
+        self.room.truncate(self.end);
+        self.room.splice(range, bytes.iter().copied());
+        self.end = self.end - removed + bytes.len();
     }
 
     /// Drops bytes from the back.

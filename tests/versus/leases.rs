@@ -174,7 +174,15 @@ fn one_reader_is_to_replace_a_value_before_it_expires_while_all_others_get_it() 
         "still there"
     );
     let mut chosen = readers.remove(chosen.expect("somebody"));
-    assert_eq!(chosen.say("SET l:1 two EX 3"), "+OK\r\n");
+    // What it began to make is of now.
+    assert_eq!(readers[0].say("TAG.INVALIDATE gone"), ":0\r\n");
+    assert_eq!(chosen.say("SET l:2 two EX 3 TAGS 1 gone"), "+OK\r\n");
+    assert_eq!(
+        chosen.say("EXISTS l:2"),
+        ":1\r\n",
+        "it has no lease of that one"
+    );
+    assert_eq!(chosen.say("SET l:1 two EX 3 TAGS 1 kept"), "+OK\r\n");
     for reader in &mut readers {
         assert_eq!(reader.say("GET l:1"), "$3\r\ntwo\r\n");
     }
@@ -227,4 +235,49 @@ fn who_left_before_it_was_given_a_lease_keeps_nobody_waiting() {
     until("it has gone", || clients(&mut next) == 1);
     assert_eq!(next.say("GET l:1"), "$-1\r\n");
     assert_eq!(next.say("SET l:1 made"), "+OK\r\n");
+}
+
+#[test]
+fn what_a_holder_began_to_make_before_its_tag_was_invalidated_is_not_stored() {
+    let bench = Bench::new("60s");
+    let other = coherent(&bench.upstream, &[]);
+    for round in 0..3 {
+        let mut holder = bench.holder("l:1");
+        assert_eq!(other.connect().say("TAG.INVALIDATE t"), ":0\r\n");
+        assert_eq!(holder.say("SET l:1 old TAGS 1 t"), "+OK\r\n", "{round}");
+        assert_eq!(holder.say("SET l:2 other TAGS 1 t"), "+OK\r\n");
+        // Who makes it now began after that.
+        assert_eq!(holder.say("GET l:1"), "$-1\r\n", "{round}");
+        assert_eq!(holder.say("SET l:1 new TAGS 1 t"), "+OK\r\n");
+        assert_eq!(holder.say("GET l:1"), "$3\r\nnew\r\n", "{round}");
+        assert_eq!(holder.say("TAG.INVALIDATE t"), ":2\r\n");
+    }
+}
+
+#[test]
+fn an_heir_makes_a_value_of_its_own_time() {
+    let bench = Bench::new("60s");
+    let holder = bench.holder("l:1");
+    let mut heir = bench.waiter("l:1");
+    let other = coherent(&bench.upstream, &[]);
+    assert_eq!(other.connect().say("TAG.INVALIDATE t"), ":0\r\n");
+    drop(holder);
+    assert_eq!(reply(&mut heir), "$-1\r\n");
+    assert_eq!(heir.say("SET l:1 new TAGS 1 t"), "+OK\r\n");
+    assert_eq!(heir.say("GET l:1"), "$3\r\nnew\r\n");
+}
+
+#[test]
+fn who_replaces_a_value_early_stores_none_whose_tag_was_invalidated_meanwhile() {
+    let bench = Bench::with("60s", "beta = 100.0");
+    let mut maker = bench.holder("l:1");
+    std::thread::sleep(Duration::from_millis(20)); // It is made: Δ.
+    assert_eq!(maker.say("SET l:1 one EX 3"), "+OK\r\n");
+    let mut chosen = bench.front.connect();
+    until("it is to make the next", || {
+        chosen.say("GET l:1") == "$-1\r\n"
+    });
+    assert_eq!(maker.say("TAG.INVALIDATE t"), ":0\r\n");
+    assert_eq!(chosen.say("SET l:1 two EX 3 TAGS 1 t"), "+OK\r\n");
+    assert_eq!(maker.say("EXISTS l:1"), ":0\r\n");
 }

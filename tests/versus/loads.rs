@@ -355,3 +355,87 @@ fn a_front_that_may_not_say_that_it_loads_does_so_all_the_same() {
     let front = origin.front(&upstream, TOGETHER);
     assert_eq!(front.connect().say("GET user:1"), "$3\r\nann\r\n");
 }
+
+#[test]
+fn a_loaded_value_has_the_tags_of_its_rule() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::open());
+    origin.put("1", "ann");
+    let front = origin.front(&upstream, "tags = [\"user:{1}\", \"users\"]");
+    let mut client = front.connect();
+    assert_eq!(client.say("GET user:1"), "$3\r\nann\r\n");
+    until("it is stored", || client.say("TAG.CARD users") == ":1\r\n");
+    assert_eq!(client.say("SET user:2 bob EX 100 TAGS 1 more"), "+OK\r\n");
+    assert_eq!(client.say("TAG.INVALIDATE more"), ":1\r\n");
+    assert_eq!(client.say("SET user:2 bob"), "+OK\r\n");
+    assert_eq!(client.say("MSET user:3 c other d"), "+OK\r\n");
+    assert_eq!(client.say("HSET user:4 f v"), ":1\r\n");
+    origin.put("1", "eve");
+    assert_eq!(client.say("TAG.INVALIDATE users"), ":4\r\n");
+    assert_eq!(client.say("GET user:1"), "$3\r\neve\r\n");
+    until("it is stored", || client.say("TAG.CARD user:1") == ":1\r\n");
+    assert_eq!(client.say("TAG.INVALIDATE user:1"), ":1\r\n");
+}
+
+#[test]
+fn what_was_being_loaded_when_its_tag_was_invalidated_is_for_those_who_came_before() {
+    for is_here in [true, false] {
+        let (upstream, origin) = (Server::redis(&[]), Origin::new());
+        origin.put("1", "old");
+        origin.put("2", "kept");
+        let front = origin.front(&upstream, "tags = [\"user:{1}\"]");
+        let other = coherent(&upstream, &[]);
+        let (mut one, mut two) = (front.connect(), front.connect());
+        ask_for(&mut one, "user:1");
+        ask_for(&mut two, "user:2");
+        until("both loads have begun", || origin.calls().len() == 2);
+        let mut invalidates = if is_here { &front } else { &other }.connect();
+        assert_eq!(invalidates.say("TAG.INVALIDATE user:1"), ":0\r\n");
+        let mut direct = upstream.connect();
+        let mut late: Vec<Client> = Vec::new();
+        until("another load has begun", || {
+            // Here it is so at once; elsewhere when the front has heard of it.
+            if late.is_empty() || !is_here {
+                late.push(front.connect());
+                ask_for(late.last_mut().expect("the one"), "user:1");
+            }
+            let calls = origin.calls();
+            calls.iter().filter(|call| *call == "load 1").count() == 2
+        });
+        origin.let_go();
+        assert_eq!(reply(&mut one), "$3\r\nold\r\n");
+        assert_eq!(reply(&mut two), "$4\r\nkept\r\n");
+        until("what has other tags is stored", || {
+            direct.say("EXISTS user:2") == ":1\r\n"
+        });
+    }
+}
+
+#[test]
+fn a_load_that_began_before_its_tag_was_invalidated_is_not_stored() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::new());
+    origin.put("1", "old");
+    origin.put("2", "kept");
+    let front = origin.front(&upstream, "tags = [\"user:{1}\"]");
+    let (mut one, mut two) = (front.connect(), front.connect());
+    ask_for(&mut one, "user:1");
+    ask_for(&mut two, "user:2");
+    until("both loads have begun", || origin.calls().len() == 2);
+    let other = coherent(&upstream, &[]);
+    assert_eq!(other.connect().say("TAG.INVALIDATE user:1"), ":0\r\n");
+    origin.let_go();
+    assert_eq!(reply(&mut one), "$3\r\nold\r\n");
+    assert_eq!(reply(&mut two), "$4\r\nkept\r\n");
+    let mut direct = upstream.connect();
+    until("what has other tags is stored", || {
+        direct.say("EXISTS user:2") == ":1\r\n"
+    });
+    until("both were to be stored", || {
+        let stats = direct.say("INFO commandstats");
+        stats.contains("cmdstat_eval:") && direct.say("EXISTS user:1") == ":0\r\n"
+    });
+    origin.put("1", "new");
+    assert_eq!(one.say("GET user:1"), "$3\r\nnew\r\n");
+    until("it is stored", || {
+        direct.say("GET user:1") == "$3\r\nnew\r\n"
+    });
+}

@@ -16,6 +16,7 @@
 //! - `sampling`: hits of a front that are compared with upstream, and told to it
 //! - `sentinel`: a front whose upstream moves
 //! - `start`: flags, files, exit codes and the admin port
+//! - `tags`: tags of a front's keys
 //! - `upstream`: the ways to reach an upstream, with the near cache
 #![expect(
     clippy::print_stdout,
@@ -48,4 +49,5 @@ mod sentinel;
 #[path = "../support/servers.rs"]
 mod servers;
 mod start;
+mod tags;
 mod upstream;

@@ -38,6 +38,8 @@ struct Role {
     /// When it was given, or when the client began to wait for it.
     since: Instant,
     kind: Kind,
+    /// For a holder, how often tags had been invalidated upstream when it got the lease.
+    gone: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Policy {
             key: key.into(),
             since,
             kind,
+            gone: None,
         };
         match waits {
             Ok(told) => {
@@ -201,6 +204,7 @@ impl Policy {
                 key: key.into(),
                 since: now,
                 kind: Kind::Holder,
+                gone: None,
             };
             self.shared.roles.set(client, role);
         }
@@ -217,9 +221,28 @@ impl Policy {
                 key: key.into(),
                 since: clock::now(),
                 kind: Kind::Holder,
+                gone: None,
             };
             roles.set(client, role);
         }
+    }
+
+    /// A client that holds a lease begins to make the value now, by upstream's count of
+    /// invalidated tags.
+    pub fn begins_elsewhere(&self, client: ClientId, (db, key): (u16, &[u8]), gone: u64) {
+        let mut clients = self.shared.roles.clients.lock();
+        let roles = clients.get_mut(&client).into_iter().flatten();
+        for role in roles.filter(|role| role.is_of(db, key) && role.kind == Kind::Holder) {
+            role.gone = Some(gone);
+        }
+    }
+
+    /// The count that a client noted when it began to make a value, if it holds the lease.
+    #[must_use]
+    pub fn began_elsewhere(&self, client: ClientId, db: u16, key: &[u8]) -> Option<u64> {
+        let clients = self.shared.roles.clients.lock();
+        let mut roles = clients.get(&client)?.iter();
+        roles.find(|role| role.is_of(db, key))?.gone
     }
 
     /// A client is about to store values under keys that it may have the leases of: notes how long

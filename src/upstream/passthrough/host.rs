@@ -33,6 +33,9 @@ pub(crate) trait Host: Send + Sync {
     /// Answers such a request. `was_served`: the upstream has accepted a command of this client.
     fn answer(&self, request: &Request<'_>, session: &Session, was_served: bool) -> Answer;
 
+    /// What goes upstream in the place of this request, if that is something else.
+    fn instead_of(&self, request: &Request<'_>) -> Option<Vec<u8>>;
+
     /// Whether there is something to add to the reply to this request.
     fn adds_to(&self, request: &Request<'_>) -> bool;
 
@@ -88,7 +91,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
 
     /// Answers the request that was decoded first, of which nothing was sent, once nothing is owed
     /// before it. True if it was answered.
-    pub(super) fn answer_own(&mut self) -> bool {
+    fn answer_own(&mut self) -> bool {
         let is_due = self.ready == 0
             && self.ledger.is_empty()
             && !self.scanner.is_within_frame()
@@ -109,6 +112,33 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
             self.end(Ended::Quit);
         }
         true
+    }
+
+    /// Whether this request does not go upstream as it is.
+    pub(super) fn is_intercepted(&self, request: &Request<'_>) -> bool {
+        self.is_own(request) || self.instead_of(request).is_some()
+    }
+
+    /// Answers the request that was decoded first, or puts another in its place, if it does not go
+    /// upstream as it is: whether something was done.
+    pub(super) fn intercept_first(&mut self) -> Option<bool> {
+        if self.decoder.is_empty() {
+            return None;
+        }
+        let request = self.decoder.at(0, &self.requests.bytes()[self.ready..]);
+        if self.is_own(&request) {
+            return Some(self.answer_own());
+        }
+        let instead = self.instead_of(&request)?;
+        let end = self.ready + self.decoder.end_of(0);
+        self.requests.replace(self.ready..end, &instead);
+        self.decoder = Decoder::default();
+        Some(true)
+    }
+
+    /// What goes upstream in the place of this request, if that is something else.
+    fn instead_of(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+        self.hosted.as_ref()?.host.instead_of(request)
     }
 
     /// Whether something is to be added to the reply to this request.

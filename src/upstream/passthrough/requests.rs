@@ -52,8 +52,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         if self.decoder.is_empty() && decoded.is_ok() && !is_long {
             return self.pass_over_empty_lines();
         }
-        if !self.decoder.is_empty() && self.is_own(&self.decoder.at(0, held)) {
-            return self.answer_own();
+        if let Some(moved) = self.intercept_first() {
+            return moved;
         }
         if let Some(busy) = self.busy.take() {
             return self.answer_busy(busy);
@@ -76,7 +76,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Passthrough<C> {
         for at in 0..self.decoder.len() {
             let held = &self.requests.bytes()[self.ready..];
             let request = self.decoder.at(at, held);
-            if at > 0 && self.is_own(&request) {
+            if at > 0 && self.is_intercepted(&request) {
                 // To be looked at again when its turn comes.
                 self.ready += self.decoder.end_of(at - 1);
                 self.decoder = Decoder::default();

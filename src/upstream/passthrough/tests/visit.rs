@@ -63,6 +63,10 @@ impl Host for NoHost {
         unreachable!("nothing is its own")
     }
 
+    fn instead_of(&self, _: &Request<'_>) -> Option<Vec<u8>> {
+        None
+    }
+
     fn adds_to(&self, _: &Request<'_>) -> bool {
         false
     }

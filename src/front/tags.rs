@@ -1,0 +1,455 @@
+//! Tags of keys that are upstream's.
+//!
+//! What a tag's keys are is kept upstream too, under names that begin with `corral:`, by scripts:
+//! it outlives this server, and all fronts of one upstream share it. A request about tags goes
+//! upstream as the script that does it, over whichever connection it would have gone, in a
+//! transaction as well.
+//!
+//! `TAG.INVALIDATE` removes the keys, some at a time so that upstream hears others between, and is
+//! answered when the last is gone and all copies are void that were read before: who begins to
+//! read then, here or directly, finds none. Other fronts are told as of any change. A value whose
+//! making began before is not stored after: whoever makes one notes upstream's count of
+//! invalidations (`corral:seq`) when it begins.
+//!
+//! The scripts name keys as they find them, which a Cluster does not allow: there tags are refused.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::client::{Flow, Shared};
+use super::keeping::ask_over;
+use super::pool::Pool;
+use super::waiting::{Waiting, failure};
+use super::wire::request_of;
+use crate::command::error::TOO_MANY_TAGS;
+use crate::command::keys_of::for_each_key;
+use crate::command::spec::Command;
+use crate::command::strings::tags_in_set;
+use crate::command::{lookup, tags as own};
+use crate::resp::frame::Kind;
+use crate::resp::{Protocol, Reply, Request};
+use crate::upstream::Upstream;
+use crate::upstream::shared::Link;
+
+/// A script, behind what all have in common.
+macro_rules! script {
+    ($name:literal) => {
+        concat!(
+            include_str!("tags/common.lua"),
+            include_str!(concat!("tags/", $name, ".lua"))
+        )
+        .as_bytes()
+    };
+}
+
+const SET: &[u8] = script!("set");
+const ADD: &[u8] = script!("add");
+const REM: &[u8] = script!("rem");
+const OF: &[u8] = script!("of");
+const MEMBERS: &[u8] = script!("members");
+const INVALIDATE: &[u8] = script!("invalidate");
+const UNTAG: &[u8] = script!("untag");
+const RENAME: &[u8] = script!("rename");
+const SWEEP: &[u8] = script!("sweep");
+
+/// A request that asks upstream to run a script.
+fn eval(script: &[u8], keys: &[&[u8]], arguments: &[&[u8]]) -> Vec<u8> {
+    let count = keys.len().to_string();
+    let mut words = vec![&b"EVAL"[..], script, count.as_bytes()];
+    words.extend(keys);
+    words.extend(arguments);
+    request_of(&words)
+}
+
+/// What goes upstream instead of a request about tags, if it is one, and is to be understood.
+pub(super) fn translate(upstream: &Upstream, request: &Request<'_>) -> Option<Vec<u8>> {
+    if upstream.is_cluster() {
+        return None;
+    }
+    // Of all names that pass by, few are this long, have a point, or are SET's.
+    match request.argument(0) {
+        [b't' | b'T', _, _, b'.', ..] => instead_of(request),
+        [b's' | b'S', b'e' | b'E', b't' | b'T'] => instead_of_set(request),
+        _ => None,
+    }
+}
+
+fn instead_of(request: &Request<'_>) -> Option<Vec<u8>> {
+    let command = lookup::resolve(request).ok()?;
+    let key = request.argument(1);
+    let behind: Vec<_> = request.iter_from(2).collect();
+    Some(match command.name {
+        "tag.add" => {
+            own::check(request.iter_from(2)).ok()?;
+            let most = own::TAGS_PER_KEY_MAX.to_string();
+            let mut arguments = vec![most.as_bytes(), TOO_MANY_TAGS.as_bytes()];
+            arguments.extend(behind);
+            eval(ADD, &[key], &arguments)
+        }
+        "tag.rem" => eval(REM, &[key], &behind),
+        "tag.of" => eval(OF, &[key], &[]),
+        "tag.members" => eval(MEMBERS, &[], &[key]),
+        "tag.card" => request_of(&[b"ZCARD", &[MEMBERS_OF, key].concat()]),
+        "tag.scan" => {
+            own::Scan::parse(request).ok()?;
+            let mut words = vec![&b"SSCAN"[..], NAMES, key];
+            words.extend(behind);
+            request_of(&words)
+        }
+        "tag.invalidate" => {
+            let mut arguments: Vec<&[u8]> = vec![b"", b""];
+            arguments.extend(own::invalidated(request));
+            eval(INVALIDATE, &[], &arguments)
+        }
+        _ => return None,
+    })
+}
+
+/// `SET … TAGS`
+fn instead_of_set(request: &Request<'_>) -> Option<Vec<u8>> {
+    if request.len() < SET_TAGS_LEN_MIN {
+        return None;
+    }
+    let (first, count) = tags_in_set(request)?;
+    let tags: Vec<_> = request.iter_from(first).take(count).collect();
+    Some(set_request(request, &tags, (first - 2, count + 2), None))
+}
+
+/// `SET` as it was asked for, but for so many arguments from one on, with these tags.
+fn set_request(
+    request: &Request<'_>,
+    tags: &[&[u8]],
+    (left_out, count): (usize, usize),
+    since: Option<u64>,
+) -> Vec<u8> {
+    let arguments = request.iter_from(2).enumerate();
+    let words: Vec<_> = arguments
+        .filter(|(at, _)| !(left_out..left_out + count).contains(&(at + 2)))
+        .map(|(_, word)| word)
+        .collect();
+    set_tagged(request.argument(1), &words, tags, since)
+}
+
+/// Sets a key to a value, by words of `SET`, with these tags. Its making began at `since`, by
+/// upstream's count of invalidations.
+pub(super) fn set_tagged(
+    key: &[u8],
+    words: &[&[u8]],
+    tags: &[&[u8]],
+    since: Option<u64>,
+) -> Vec<u8> {
+    let since = since.map_or_else(String::new, |since| since.to_string());
+    let count = tags.len().to_string();
+    let mut arguments = vec![since.as_bytes(), count.as_bytes()];
+    arguments.extend(tags);
+    arguments.extend(words);
+    eval(SET, &[key], &arguments)
+}
+
+/// What a front knows of the tags upstream.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    /// Whether there are, or have been, any: else keys need not be looked after.
+    are_used: AtomicBool,
+}
+
+impl Tags {
+    pub(super) fn are_used(&self) -> bool {
+        self.are_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_use(&self) {
+        if !self.are_used() {
+            self.are_used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// `TAG.*`; nothing where it is the front's own handler's to say what is wrong.
+    pub(super) fn about_tags(&mut self, command: &Command, request: &Request<'_>) -> Option<Flow> {
+        let instead = translate(&self.front.upstream, request)?;
+        if command.name != "tag.invalidate" {
+            self.front.tags.note_use();
+            self.plain(&instead);
+            return Some(Flow::Taken);
+        }
+        if !self.outbox.is_idle() {
+            return Some(Flow::Wait);
+        }
+        self.waits_for_replies = true;
+        self.outbox.begin_unknown();
+        let place = self.expect();
+        let tags: Vec<Box<[u8]>> = own::invalidated(request).map(Box::from).collect();
+        let (pool, link) = (Rc::clone(&self.pool), Rc::clone(self.link()));
+        let database = self.session.database;
+        tokio::task::spawn_local(async move {
+            let removed = remove_tagged(&link, database, &tags).await;
+            pool.front.settle_write().await;
+            place.outbox.end_unknown();
+            match removed {
+                Ok(removed) => {
+                    let mut reply = Reply::new(Protocol::Resp2);
+                    reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
+                    place.put(reply.bytes(), Some(Kind::Reply));
+                }
+                Err(error) => place.put(&error, Some(Kind::Error)),
+            }
+        });
+        Some(Flow::TakenAndWait)
+    }
+
+    /// A write as it goes upstream: what it does to the tags of its keys goes with it.
+    pub(super) fn with_tags<'r>(
+        &self,
+        command: &Command,
+        request: &Request<'_>,
+        raw: &'r [u8],
+    ) -> Cow<'r, [u8]> {
+        let tags = &self.front.tags;
+        if self.front.upstream.is_cluster() {
+            return Cow::Borrowed(raw);
+        }
+        if command.name == "set"
+            && let Some(instead) = self.set_with_tags(request)
+        {
+            tags.note_use();
+            return Cow::Owned(instead);
+        }
+        if !tags.are_used() {
+            return Cow::Borrowed(raw);
+        }
+        if let "rename" | "renamenx" | "copy" = command.name
+            && let Some(instead) = renamed(command, request)
+        {
+            return Cow::Owned(instead);
+        }
+        if let Some(if_absent) = leaves_tags(command.name, request) {
+            let mut keys = Vec::new();
+            for_each_key(command, request, |at| keys.push(request.argument(at)));
+            let untag = eval(UNTAG, &keys, &[if_absent]);
+            let database = self.session.database;
+            self.link().send(database, &untag, Waiting::Nobody);
+        }
+        Cow::Borrowed(raw)
+    }
+
+    /// `SET`, if the value gets tags: the client's, and those that a rule gives to its key.
+    fn set_with_tags(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+        let policy = &self.front.instance.policy;
+        let key = request.argument(1);
+        let of_rule = if policy.is_on() {
+            policy.tags_of(key)
+        } else {
+            Vec::new()
+        };
+        let has_options = request.len() >= SET_TAGS_LEN_MIN;
+        if !has_options && of_rule.is_empty() {
+            return None;
+        }
+        let given = tags_in_set(request);
+        if given.is_none() && of_rule.is_empty() {
+            return None;
+        }
+        let (left_out, count) = given.map_or((0, 0), |(first, count)| (first - 2, count + 2));
+        let given = request
+            .iter_from(left_out + 2)
+            .take(count.saturating_sub(2));
+        let tags: Vec<_> = given.chain(of_rule.iter().map(Vec::as_slice)).collect();
+        let db = u16::try_from(self.session.database).ok();
+        let since = db.and_then(|db| policy.began_elsewhere(self.client.id, db, key));
+        Some(set_request(request, &tags, (left_out, count), since))
+    }
+}
+
+impl Shared {
+    /// Gives the keys that were just written the tags of their rules; `SET` had them with it.
+    pub(super) fn tag_by_rules(&self, command: &Command, request: &Request<'_>) {
+        let policy = &self.front.instance.policy;
+        if !policy.is_on() || command.name == "set" || self.front.upstream.is_cluster() {
+            return;
+        }
+        let most = own::TAGS_PER_KEY_MAX.to_string();
+        for_each_key(command, request, |at| {
+            let key = request.argument(at);
+            let tags = policy.tags_of(key);
+            if !tags.is_empty() {
+                let mut arguments = vec![most.as_bytes(), TOO_MANY_TAGS.as_bytes()];
+                arguments.extend(tags.iter().map(Vec::as_slice));
+                let add = eval(ADD, &[key], &arguments);
+                let database = self.session.database;
+                self.link().send(database, &add, Waiting::Nobody);
+            }
+        });
+    }
+}
+
+/// `RENAME`, `RENAMENX`, and `COPY` within its database, with which the tags go along.
+fn renamed(command: &Command, request: &Request<'_>) -> Option<Vec<u8>> {
+    let mut options = request.iter_from(3);
+    if options.any(|word| !word.eq_ignore_ascii_case(b"REPLACE")) {
+        return None;
+    }
+    let mut arguments = vec![command.name.as_bytes()];
+    arguments.extend(request.iter_from(3));
+    let keys = [request.argument(1), request.argument(2)];
+    Some(eval(RENAME, &keys, &arguments))
+}
+
+/// Whether a command overwrites or removes its keys, so that they leave their tags: `1` if it does
+/// so only with those that are not there.
+fn leaves_tags(name: &str, request: &Request<'_>) -> Option<&'static [u8]> {
+    match name {
+        "set" => {
+            let mut options = request.iter_from(3);
+            let only_new = options.any(|word| word.eq_ignore_ascii_case(b"NX"));
+            Some(if only_new { b"1" } else { b"0" })
+        }
+        "setnx" | "msetnx" => Some(b"1"),
+        "setex" | "psetex" | "getset" | "mset" | "del" | "unlink" | "getdel" => Some(b"0"),
+        _ => None,
+    }
+}
+
+/// Removes the keys of tags upstream. How many there were.
+///
+/// # Errors
+/// The reply that says what is wrong.
+pub(super) async fn remove_tagged(
+    link: &Rc<Link<Waiting>>,
+    database: u32,
+    tags: &[Box<[u8]>],
+) -> Result<u64, Vec<u8>> {
+    let (mut began, mut removed) = (Vec::new(), 0);
+    loop {
+        let mut arguments = vec![KEYS_AT_ONCE, &began];
+        arguments.extend(tags.iter().map(|tag| &**tag));
+        let request = eval(INVALIDATE, &[], &arguments);
+        let reply = ask_over(link, database, &request).await;
+        let reply = reply.ok_or_else(|| failure("connection lost"))?;
+        let Some(slice) = Slice::of(&reply) else {
+            return Err(reply);
+        };
+        removed += slice.removed;
+        if !slice.has_more {
+            return Ok(removed);
+        }
+        began = slice.began.to_vec();
+    }
+}
+
+/// What `invalidate.lua` returns.
+struct Slice<'r> {
+    removed: u64,
+    began: &'r [u8],
+    has_more: bool,
+}
+
+impl<'r> Slice<'r> {
+    fn of(reply: &'r [u8]) -> Option<Self> {
+        let mut lines = reply
+            .split(|&byte| byte == b'\n')
+            .map(<[u8]>::trim_ascii_end);
+        if lines.next()? != b"*3" {
+            return None;
+        }
+        let removed = number(lines.next()?)?;
+        let began = lines.nth(1)?;
+        Some(Self {
+            removed,
+            began,
+            has_more: number(lines.next()?)? == 1,
+        })
+    }
+}
+
+/// The number of a line `:n`.
+fn number(line: &[u8]) -> Option<u64> {
+    std::str::from_utf8(line.strip_prefix(b":")?)
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Upstream's count of invalidations, to be told with what begins to be made now.
+pub(super) async fn count_now(link: &Rc<Link<Waiting>>, database: u32) -> Option<u64> {
+    let reply = ask_over(link, database, &request_of(&[b"GET", SEQ])).await?;
+    if reply.starts_with(b"$-") || reply.starts_with(b"_") {
+        return Some(0);
+    }
+    let line = reply.split(|&byte| byte == b'\n').nth(1)?;
+    std::str::from_utf8(line.trim_ascii_end())
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Finds out whether there are tags upstream, and forgets what keys they had that are gone.
+pub(super) async fn look_after(pool: Rc<Pool>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(link) = pool.any_link().map(Rc::clone) else {
+            continue;
+        };
+        if pool.front.upstream.is_cluster() {
+            continue;
+        }
+        for database in pool.front.databases_known() {
+            if !pool.front.tags.are_used() {
+                let exists = request_of(&[b"EXISTS", NAMES, SEQ]);
+                let reply = ask_over(&link, database, &exists).await;
+                if matches!(reply.as_deref(), Some(b":1\r\n" | b":2\r\n")) {
+                    pool.front.tags.note_use();
+                }
+            }
+            if pool.front.tags.are_used() {
+                sweep(&link, database).await;
+            }
+        }
+    }
+}
+
+/// Looks for keys that are gone, for as long as there are many of them.
+async fn sweep(link: &Rc<Link<Waiting>>, database: u32) {
+    for _ in 0..SWEEPS_AT_ONCE {
+        let random = (rand::random::<u32>() >> 1).to_string();
+        let arguments = [SWEPT_TAGS, SWEPT_KEYS, random.as_bytes()];
+        let request = eval(SWEEP, &[SWEEPING], &arguments);
+        let Some(reply) = ask_over(link, database, &request).await else {
+            return;
+        };
+        let mut numbers = reply.split(|&byte| byte == b'\n').skip(1);
+        let mut next = || {
+            numbers
+                .next()
+                .and_then(|line| number(line.trim_ascii_end()))
+        };
+        let (Some(looked), Some(gone)) = (next(), next()) else {
+            return;
+        };
+        if gone * 4 <= looked {
+            return;
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
+    }
+}
+
+/// Names of keys upstream, as `common.lua` has them.
+const NAMES: &[u8] = b"corral:tags";
+const MEMBERS_OF: &[u8] = b"corral:members:";
+pub(super) const SEQ: &[u8] = b"corral:seq";
+const SWEEPING: &[u8] = b"corral:sweeping";
+
+/// Words of the shortest `SET` with tags.
+const SET_TAGS_LEN_MIN: usize = 6;
+/// Keys that one script removes at most: others wait as long.
+const KEYS_AT_ONCE: &[u8] = b"256";
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What one sweep looks at: so many tags, and so many keys of each.
+const SWEPT_TAGS: &[u8] = b"16";
+const SWEPT_KEYS: &[u8] = b"16";
+/// Sweeps in a row, and the time between them: longer than others are kept from it.
+const SWEEPS_AT_ONCE: usize = 64;
+const SWEEP_PAUSE: Duration = Duration::from_millis(60);
