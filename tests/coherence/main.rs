@@ -15,6 +15,7 @@
 //! - [`faults`]: what goes wrong meanwhile.
 //! - [`scenarios`]: the tests. One is a [`bed::Setup`] and a function over [`faults::Faults`];
 //!   another topology is another kind of bed, another fault another function.
+//! - [`tags`]: the same of tags, which has a judge of its own.
 //! - [`toy`]: a front that is wrong on purpose, in one way at a time, and right without. Its tests
 //!   say that the checker finds each of the wrong ways, and nothing where there is none.
 //!
@@ -42,4 +43,5 @@ mod report;
 mod scenarios;
 #[path = "../support/servers.rs"]
 mod servers;
+mod tags;
 mod toy;
