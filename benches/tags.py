@@ -8,8 +8,9 @@
 
 `invalidate`: a tag with 1, 1 000 and 1 000 000 members is invalidated while other connections ask
 for other keys, one GET at a time each. redis-server has SMEMBERS and DELs in a pipeline, and a
-script that calls UNLINK. Usual is the same GETs with nothing else under way. Times are the
-clients', so they include this machine's other work. Linux only, Python's standard library only.
+script that calls UNLINK; a front has TAG.INVALIDATE for the keys of its upstream. Usual is the same
+GETs with nothing else under way. Times are the clients', so they include this machine's other work.
+Linux only, Python's standard library only.
 """
 
 import argparse
@@ -266,6 +267,10 @@ def main():
             redis = ["redis-server", "--save", "", "--appendonly", "no"]
             with contextlib.closing(Server("redis-server", redis, directory)) as server:
                 invalidations(server, ["SMEMBERS, DEL", "Lua, UNLINK"], args)
+            with contextlib.closing(Server("upstream", redis, directory)) as upstream:
+                front = [*corral, "--upstream", f"redis://127.0.0.1:{upstream.port}"]
+                with contextlib.closing(Server("front", front, directory)) as server:
+                    invalidations(server, ["TAG.INVALIDATE"], args)
 
 
 if __name__ == "__main__":

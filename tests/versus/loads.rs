@@ -439,3 +439,33 @@ fn a_load_that_began_before_its_tag_was_invalidated_is_not_stored() {
         direct.say("GET user:1") == "$3\r\nnew\r\n"
     });
 }
+
+#[test]
+fn a_loaded_value_has_the_tags_that_its_origin_names() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("corral.toml");
+    let config = format!(
+        "[[origin]]\nname = \"rows\"\nkind = \"sqlite\"\nurl = \"sqlite:{}/rows?mode=rwc\"\n\
+         load = \"SELECT 'v' || {{1}} AS body, 'all,row:' || {{1}} AS tags\"\n\
+         tag-column = \"tags\"\n\
+         [[rule]]\nmatch = \"n:*\"\norigin = \"rows\"\ntags = [\"n\"]\n",
+        show(dir.path())
+    );
+    fs::write(&file, config).expect("a file");
+    let upstream = Server::redis(&[]);
+    for server in [
+        Server::corral(&["--config", show(&file)]),
+        coherent(&upstream, &["--config", show(&file)]),
+    ] {
+        let mut client = server.connect();
+        for key in ["1", "2", "3"] {
+            let value = format!("$2\r\nv{key}\r\n");
+            assert_eq!(client.say(&format!("GET n:{key}")), value);
+        }
+        until("they are stored", || client.say("TAG.CARD n") == ":3\r\n");
+        assert_eq!(client.say("TAG.MEMBERS row:2"), "*1\r\n$3\r\nn:2\r\n");
+        assert_eq!(client.say("TAG.INVALIDATE row:2"), ":1\r\n");
+        assert_eq!(client.say("TAG.INVALIDATE all"), ":2\r\n");
+        assert_eq!(client.say("TAG.CARD n"), ":0\r\n");
+    }
+}

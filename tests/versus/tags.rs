@@ -218,6 +218,17 @@ fn what_is_asked_behind_an_invalidation_is_answered_after_it() {
         let frame = client.frame().expect("a reply");
         assert_eq!(String::from_utf8_lossy(&frame), right);
     }
+    // In a transaction, all of them in one go.
+    for key in 0..2100 {
+        client.send(format!("SET k{key} v TAGS 2 t u\r\n").as_bytes());
+    }
+    for _ in 0..2100 {
+        assert_eq!(client.frame().expect("a reply"), b"+OK\r\n");
+    }
+    assert_eq!(client.say("MULTI"), "+OK\r\n");
+    assert_eq!(client.say("TAG.INVALIDATE t u"), "+QUEUED\r\n");
+    assert_eq!(client.say("EXEC"), "*1\r\n:4200\r\n");
+    assert_eq!(client.say("EXISTS k0 k2099"), ":0\r\n");
     assert_eq!(client.say("TAG.SCAN 0"), "*2\r\n$1\r\n0\r\n*0\r\n");
     let names = upstream.connect().say("KEYS corral:*");
     for left in ["corral:members:", "corral:of:", "corral:tags"] {

@@ -18,23 +18,40 @@ if began == '' then
 end
 local asked = {}
 for at = 3, #ARGV do asked[ARGV[at]] = true end
-local removed, looked = 0, 0
-for at = 3, #ARGV do
-    local most = limit and limit - looked or -1
-    local keys = redis.call('ZRANGEBYSCORE', members(ARGV[at]), '-inf', '(' .. began,
-        'LIMIT', 0, most)
-    for _, key in ipairs(keys) do
-        -- One that carries several of the tags counts for each.
+
+-- Removes some keys of a tag. Returns how many there were, those that had expired included, and how
+-- many were removed: one that carries several of the tags counts for each.
+local function remove(tag, most)
+    local keys = redis.call('ZRANGEBYSCORE', members(tag), '-inf', '(' .. began, 'LIMIT', 0, most)
+    if #keys == 0 then return 0, 0 end
+    local records, removed = {}, 0
+    for at, key in ipairs(keys) do
+        records[at] = record(key)
         local carried = 0
-        for _, tag in ipairs(redis.call('HKEYS', record(key))) do
-            if asked[tag] then carried = carried + 1 end
+        for _, other in ipairs(redis.call('HKEYS', records[at])) do
+            if asked[other] then carried = carried + 1 end
+            if other ~= tag then leave(other, key) end
         end
-        untag(key)
-        leave(ARGV[at], key)
-        removed = removed + redis.call('UNLINK', key) * math.max(carried, 1)
+        if carried > 1 then removed = removed + redis.call('EXISTS', key) * (carried - 1) end
     end
-    looked = looked + #keys
-    if limit and looked >= limit then return {removed, began, 1} end
+    redis.call('ZREM', members(tag), unpack(keys))
+    if redis.call('EXISTS', members(tag)) == 0 then redis.call('SREM', 'corral:tags', tag) end
+    redis.call('UNLINK', unpack(records))
+    return #keys, removed + redis.call('UNLINK', unpack(keys))
 end
-if limit then return {removed, began, 0} end
-return removed
+
+local total, left = 0, limit
+for at = 3, #ARGV do
+    repeat
+        -- As many as a call may have arguments.
+        local most = math.min(left or 1000, 1000)
+        local looked, removed = remove(ARGV[at], most)
+        total = total + removed
+        if left then
+            left = left - looked
+            if left <= 0 then return {total, began, 1} end
+        end
+    until looked < most
+end
+if limit then return {total, began, 0} end
+return total
