@@ -49,8 +49,10 @@ impl View<'_> {
         tags: impl Iterator<Item = &'n [u8]>,
         since: Option<Stamp>,
     ) -> Result<(), NotStored> {
-        let mut names: Names = tags.map(SmallVec::from_slice).collect();
-        self.add_tags_of_rules(place, &mut names);
+        let of_rules = self.tags_of_rules(place);
+        let mut names: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        tags.for_each(|tag| names.push(tag));
+        names.extend(of_rules.iter().map(|name| &name[..]));
         if names.len() > TAGS_PER_KEY_MAX {
             return Err(NotStored::TooManyTags);
         }
@@ -68,7 +70,7 @@ impl View<'_> {
         }
         let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
         let shard = self.locked.shard(place.key.hash);
-        let each = names.iter().map(|name| &name[..]);
+        let each = names.iter().copied();
         write.keeps_tags = shard.is_tagged_so((db, place.key), each, since, now_ms);
         if write.keeps_tags {
             shard.set(db, place.key, write, now_ms);
@@ -245,7 +247,7 @@ impl View<'_> {
     /// no room for goes beyond the bound.
     #[cold]
     pub(super) fn tag_by_rule(&mut self, place: Place<'_>, observer: &dyn Observer) {
-        let mut names: Names = SmallVec::new();
+        let mut names = Names::new();
         observer.tags(place.key.bytes, &mut |tag| {
             names.push(SmallVec::from_slice(tag));
         });
@@ -263,25 +265,27 @@ impl View<'_> {
         }
     }
 
-    fn add_tags_of_rules(&self, place: Place<'_>, names: &mut Names) {
+    fn tags_of_rules(&self, place: Place<'_>) -> Names {
+        let mut names = Names::new();
         if let Some(observer) = self.locked.observer() {
             observer.tags(place.key.bytes, &mut |tag| {
                 names.push(SmallVec::from_slice(tag));
             });
         }
+        names
     }
 
     /// Links a key to these tags, or to none.
     fn link(
         &self,
         place: Place<'_>,
-        names: &Names,
+        names: &[impl AsRef<[u8]>],
         since: Option<Stamp>,
     ) -> Result<Links, Refusal> {
         let (db, tags) = (self.locked.physical(place.db), self.locked.store().tags());
         let mut links = Links::new();
         for name in names {
-            match tags.link(db, name, place.key.hash, since) {
+            match tags.link(db, name.as_ref(), place.key.hash, since) {
                 Ok(link) => links.push(link),
                 Err(refusal) => {
                     links.iter().for_each(|&link| tags.unlink(link));

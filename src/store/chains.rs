@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::item::prefetch;
 use super::tags::{Generation, Link, Slab};
 
 /// The lists of a shard's items. An item keeps the number of its list; 0: it has none.
@@ -28,6 +29,13 @@ impl Chains {
     pub(super) fn iter(&self, chain: u32) -> impl Iterator<Item = Link> {
         let ring = |number: u32| number.checked_sub(1).map(|index| &self.rings[index]);
         std::iter::successors(ring(chain), move |last| ring(last.next)).map(|ring| ring.link)
+    }
+
+    /// Asks the processor for the first link of a list.
+    pub(super) fn prefetch(&self, chain: u32) {
+        if let Some(index) = chain.checked_sub(1) {
+            prefetch(std::ptr::from_ref(&self.rings[index]).cast());
+        }
     }
 
     /// Adds a link to a list; returns the number of the list from here on.

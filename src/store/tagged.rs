@@ -118,30 +118,30 @@ impl Shard {
     pub fn is_tagged_so<'n>(
         &self,
         (db, key): (u16, Key<'_>),
-        names: impl ExactSizeIterator<Item = &'n [u8]>,
+        names: impl Iterator<Item = &'n [u8]>,
         since: Option<Stamp>,
         now_ms: u64,
     ) -> bool {
         let Some(handle) = self.find(db, key) else {
             return false;
         };
-        let links: SmallVec<[Link; 4]> = self.chains.iter(handle.chain()).collect();
-        if links.len() != names.len() || is_due(handle.expires_at(), now_ms) {
+        // It is far away; the tags are looked up meanwhile.
+        self.chains.prefetch(handle.chain());
+        if is_due(handle.expires_at(), now_ms) {
             return false;
         }
-        let mut present: SmallVec<[Generation; 4]> = SmallVec::new();
+        let mut wanted: SmallVec<[Generation; 4]> = SmallVec::new();
         for name in names {
-            let generation = self.tags.current_since(db, name, since);
-            let is_own = |generation: &Generation| {
-                !present.contains(generation)
-                    && links.iter().any(|link| link.generation == *generation)
-            };
-            let Some(generation) = generation.filter(is_own) else {
-                return false;
-            };
-            present.push(generation);
+            match self.tags.current_since(db, name, since) {
+                Some(generation) if !wanted.contains(&generation) => wanted.push(generation),
+                Some(_) | None => return false,
+            }
         }
-        true
+        let mut links = 0;
+        self.chains.iter(handle.chain()).all(|link| {
+            links += 1;
+            wanted.contains(&link.generation)
+        }) && links == wanted.len()
     }
 
     /// Takes an item out of a tag. Whether it was in it.
