@@ -1,12 +1,10 @@
 //! Hits of a front that are looked at more closely: compared with upstream, and told to it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corral::clock;
 
-use super::common::{PATIENCE, Server, free_port};
+use super::common::{Client, PATIENCE, Server, free_port};
 use super::near::{coherent, fetch, keep, number_of, until};
 
 const OK: &str = "+OK\r\n";
@@ -50,47 +48,52 @@ fn a_change_that_upstream_does_not_tell_is_found() {
 
 #[test]
 fn a_change_that_upstream_tells_is_no_stale_hit() {
-    let upstream = Server::redis(&[]);
-    let front = coherent(&upstream, &["--shadow-verify", "1"]);
-    let port = upstream.port;
-    let since = clock::now();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&is_over);
-    let writing = std::thread::spawn(move || {
-        let address = (std::net::Ipv4Addr::LOCALHOST, port);
-        let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-        let mut number = 0;
-        while !stop.load(Ordering::Relaxed) {
-            number += 1;
-            let request = format!("SET k {number}\r\nHSET h f {number}\r\n");
-            std::io::Write::write_all(&mut stream, request.as_bytes()).expect("it is there");
-            let mut reply = [0; 64];
-            let len = std::io::Read::read(&mut stream, &mut reply).expect("a reply");
-            assert!(len > 0, "it is there");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    let upstream = Server::redis(&["--enable-debug-command", "yes"]);
+    let bound = ["--shadow-verify", "1", "--staleness-bound", "5000"];
+    let front = coherent(&upstream, &bound);
+    let mut writer = upstream.connect();
     let mut clients: Vec<_> = (0..8).map(|_| front.connect()).collect();
-    // On a busy machine most reads race with a write: longer, until enough were compared.
-    while since.elapsed() < Duration::from_secs(2) || number_of(&front, "shadow_checks") <= 100 {
-        assert!(since.elapsed() < PATIENCE * 3, "too few are compared");
-        for client in &mut clients {
-            client.send(b"GET k\r\nHGETALL h\r\nGET k\r\nGET k\r\n");
+    let since = clock::now();
+    let (mut number, mut seen) = (0, (0, 0));
+    while seen.0 <= 100 || seen.1 <= 20 {
+        let (checks, races) = seen;
+        assert!(
+            since.elapsed() < PATIENCE * 3,
+            "in {number} rounds {checks} are compared, {races} race"
+        );
+        number += 1;
+        // Nothing is changed meanwhile, so what is read the third time comes from memory.
+        for _ in 0..3 {
+            all_say(&mut clients, "GET k\r\nHGETALL h\r\n", 2);
         }
-        for client in &mut clients {
-            for _ in 0..4 {
-                client.frame().expect("a reply");
-            }
+        // Upstream tells of a change when it has slept. Who reads meanwhile is served what was
+        // there before, and it is compared with what upstream says when it tells of the change.
+        let change = format!("SET k {number}\r\nHSET h f {number}\r\nDEBUG SLEEP 0.02\r\n");
+        writer.send(format!("MULTI\r\n{change}EXEC\r\n").as_bytes());
+        all_say(&mut clients, "GET k\r\nHGETALL h\r\nGET k\r\nGET k\r\n", 4);
+        for _ in 0..5 {
+            writer.frame().expect("a reply");
         }
-        // Writes of the front's own.
-        clients[0].say("SET k mine");
+        // A write of the front's own.
+        assert_eq!(clients[0].say("SET k mine"), OK);
+        seen = (
+            number_of(&front, "shadow_checks"),
+            number_of(&front, "shadow_races"),
+        );
+        assert_eq!(number_of(&front, "stale_served_total"), 0);
     }
-    is_over.store(true, Ordering::Relaxed);
-    writing.join().expect("it wrote");
-    let checks = number_of(&front, "shadow_checks");
-    let races = number_of(&front, "shadow_races");
-    println!("{checks} compared, {races} races");
-    assert_eq!(number_of(&front, "stale_served_total"), 0);
+}
+
+/// All of them at once.
+fn all_say(clients: &mut [Client], requests: &str, count: usize) {
+    for client in &mut *clients {
+        client.send(requests.as_bytes());
+    }
+    for client in clients {
+        for _ in 0..count {
+            client.frame().expect("a reply");
+        }
+    }
 }
 
 #[test]
