@@ -159,12 +159,16 @@ impl Tracker {
     /// Ends when all that changed before it began is voided: true then. False, and at once, where
     /// nothing is told; false if the connection is lost meanwhile: then nothing is fresh.
     pub async fn fence(&self) -> bool {
-        if !matches!(self.rung(), Rung::Redirect | Rung::Broadcast) || self.target().is_none() {
-            return false;
+        let (passed, passing) = oneshot::channel();
+        {
+            let mut fences = self.fences.lock();
+            // Under the lock under which a lost connection drops them: none waits for the next.
+            if !matches!(self.rung(), Rung::Redirect | Rung::Broadcast) || self.target().is_none() {
+                return false;
+            }
+            fences.push(passed);
         }
         self.fenced.fetch_add(1, Ordering::Relaxed);
-        let (passed, passing) = oneshot::channel();
-        self.fences.lock().push(passed);
         self.asked.notify_one();
         // Dropped with a lost connection: then everything is void.
         passing.await.is_ok()
@@ -224,8 +228,9 @@ impl Tracker {
     }
 
     fn lose(&self, coherence: &dyn Coherence, why: &Why, upstream: &Upstream) {
-        *self.target.lock() = None;
+        // First, as a fence that finds no target says that nothing is fresh.
         coherence.lose(TRACKER);
+        *self.target.lock() = None;
         self.fences.lock().clear();
         self.lost.fetch_add(1, Ordering::Relaxed);
         count(&upstream.counters.connections_lost, 1);
@@ -576,6 +581,7 @@ impl<'a> Iterator for Bulks<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Slot;
     use super::*;
 
     fn keys(frame: &[u8]) -> Option<Vec<&[u8]>> {
@@ -615,6 +621,50 @@ mod tests {
         ] {
             assert!(!is_for_good(error), "{error}");
         }
+    }
+
+    /// Whether there still was a target when everything was voided.
+    struct Voids<'a> {
+        tracker: &'a Tracker,
+        has_target: AtomicBool,
+    }
+
+    impl Coherence for Voids<'_> {
+        fn generation(&self, _: Slot) -> u32 {
+            0
+        }
+
+        fn lose(&self, _: Slot) {
+            let has_target = self.tracker.target().is_some();
+            self.has_target.store(has_target, Ordering::Relaxed);
+        }
+
+        fn heard(&self, _: Slot, _: Instant) {}
+
+        fn invalidate(&self, _: &[u8]) {}
+
+        fn flush(&self) {}
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_that_nothing_is_told_any_more_finds_everything_void() {
+        let url = "redis://127.0.0.1:1".parse().unwrap();
+        let upstream = Upstream::new(url, None, Duration::from_secs(1));
+        let tracker = Tracker::new(Rung::Redirect);
+        tracker.rung.store(Rung::Redirect as u8, Ordering::Release);
+        *tracker.target.lock() = Some(Target {
+            rung: Rung::Redirect,
+            client_id: 1,
+            generation: 0,
+        });
+        let voids = Voids {
+            tracker: &tracker,
+            has_target: AtomicBool::new(false),
+        };
+        tracker.lose(&voids, &Why::NextRung, &upstream);
+        assert!(voids.has_target.load(Ordering::Relaxed), "until then");
+        assert!(!tracker.fence().await);
+        assert!(tracker.fences.lock().is_empty());
     }
 
     #[test]
