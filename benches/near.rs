@@ -56,6 +56,7 @@ fn benches(criterion: &mut Criterion) {
         near_ttl_ms: 60_000,
         stale_ms: 0,
         value_bytes_max: 1 << 20,
+        bytes_max: 1 << 30,
     });
     for number in 0..2 {
         if let Some(slot) = Slot::new(number) {

@@ -168,6 +168,7 @@ impl Front {
                 near_ttl_ms: 0,
                 stale_ms: 0,
                 value_bytes_max: 0,
+                bytes_max: usize::try_from(config.maxmemory).unwrap_or(usize::MAX),
             }),
             tracker: Arc::new(Tracker::new(best)),
             upstream: Arc::clone(upstream),
@@ -217,6 +218,7 @@ impl Front {
         loop {
             self.follow_settings();
             self.end_stale();
+            self.near.adapt();
             let is_done = self.near.reclaim(&self.instance.store, self.now());
             let pause = if is_done {
                 LOOK_AFTER_EVERY

@@ -217,22 +217,28 @@ pub(super) struct Asked<'a> {
 }
 
 impl Pool {
-    /// Reads a key's value for a flight, and how long it holds.
+    /// Reads a key's value for a flight, and how long it holds if it may be stored.
     pub(super) fn read_value(
         self: &Rc<Self>,
         link: &Rc<Link<Waiting>>,
         asked: &Asked<'_>,
         token: Token,
     ) {
+        let is_kept = token.is_kept();
         let reading = Rc::new(Reading {
             pool: Rc::clone(self),
             link: Rc::clone(link),
             token: Cell::new(Some(token)),
             value: RefCell::new(self.spare()),
+            is_kept,
             may_be_stale: asked.may_be_stale,
             ruled: Cell::new(Ruled::new(self, link, asked).map(Box::new)),
         });
-        let value = (asked.raw, Waiting::Value(Rc::clone(&reading)));
+        let value = Waiting::Value(Rc::clone(&reading));
+        if !is_kept {
+            return link.send(asked.database, asked.raw, value);
+        }
+        let value = (asked.raw, value);
         let ttl = Waiting::Ttl(reading, Digits::default());
         let ask = |requests: &mut Vec<u8>| write_request(requests, &[own::PTTL, asked.key]);
         link.send_pair(asked.database, value, ask, ttl);

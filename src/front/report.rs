@@ -192,6 +192,11 @@ impl Front {
             format!("ask upstream, and not keep the reply, as no change would be told: {why}")
         } else if explained.flights > 0 {
             format!("wait for the read under way, if it is the same, or ask upstream: {why}")
+        } else if explained.is_passed_over {
+            format!(
+                "ask upstream, and not keep the reply before it is read again, as copies hardly \
+                 ever are at present: {why}"
+            )
         } else {
             format!("ask upstream, and keep the reply: {why}")
         }

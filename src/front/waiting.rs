@@ -106,6 +106,8 @@ pub(super) struct Reading {
     pub(super) link: Rc<Link<Waiting>>,
     pub(super) token: Cell<Option<Token>>,
     pub(super) value: RefCell<Vec<u8>>,
+    /// Whether it may be stored, and so [`Waiting::Ttl`] follows.
+    pub(super) is_kept: bool,
     /// Whether a stale copy will do if upstream fails.
     pub(super) may_be_stale: bool,
     /// What a rule makes of it.
@@ -173,7 +175,7 @@ impl Waiter for Waiting {
             Self::Nobody | Self::Settled(_) => {}
             Self::Asked(reply, tell) => take_asked(reply, tell, bytes, ended),
             Self::Shadow(check) => check.take(bytes, ended),
-            Self::Value(reading) => reading.value.borrow_mut().extend_from_slice(bytes),
+            Self::Value(reading) => reading.take(bytes, ended),
             Self::Ttl(reading, digits) => {
                 digits.take(bytes);
                 if ended.is_some() {
@@ -227,6 +229,13 @@ impl Waiter for Waiting {
 }
 
 impl Reading {
+    fn take(&self, bytes: &[u8], ended: Option<Kind>) {
+        self.value.borrow_mut().extend_from_slice(bytes);
+        if ended.is_some() && !self.is_kept {
+            self.finish(Ttl::Unknown);
+        }
+    }
+
     fn finish(&self, ttl: Ttl) {
         let Some(token) = self.token.take() else {
             return;

@@ -14,6 +14,8 @@ pub struct Explained {
     pub otherwise: Miss,
     /// Reads under way whose replies may be stored.
     pub flights: usize,
+    /// Whether the reply to the next read of it would not be stored, as the first one.
+    pub is_passed_over: bool,
 }
 
 /// One copy.
@@ -78,6 +80,7 @@ impl<W> Near<W> {
             variants,
             otherwise,
             flights,
+            is_passed_over: self.admission.is_picky() && !self.admission.is_noted(hash),
         }
     }
 }

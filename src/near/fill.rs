@@ -23,6 +23,9 @@ impl<W> Near<W> {
         if matches!(reply.first(), None | Some(b'-' | b'!')) {
             return Err(Fill::Error);
         }
+        if flight.state == State::PassedOver {
+            return Err(Fill::PassedOver);
+        }
         if reply.len() > bytes_max.min(REPLY_BYTES_MAX) {
             return Err(Fill::TooLong);
         }
@@ -40,6 +43,7 @@ impl<W> Near<W> {
         }
         match flight.state {
             State::Unguarded => Err(Fill::Unguarded),
+            State::PassedOver => Err(Fill::PassedOver),
             State::Void if !self.omits(Check::Void) => Err(Fill::Raced),
             State::Echo(hash)
                 if hash != self.reply_hasher.hash_one(reply) && !self.omits(Check::Echo) =>

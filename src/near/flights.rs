@@ -8,6 +8,13 @@
 //! Of two reads of a line that were under way together, nobody knows which upstream ran first. So
 //! when one is answered, the others cannot be joined any more, and are stored only if they say the
 //! same: who was answered by the one must not be answered by an older one next.
+//!
+//! A read that is not to be stored, as its key was not read before, is a flight for the sake of
+//! that alone: what it is answered binds the others. It is not listed. Nobody joins it: whoever
+//! asks while it is under way could be answered by a value that expired before, which only PTTL
+//! would tell; so that one is the second reader, whose read is listed, and a herd costs two.
+//! Nothing needs to void it, as its reply is but the answer to who asked first. And who is answered
+//! by another read of the key need not wait for a fence on its account: no copy will come of it.
 
 use smallvec::SmallVec;
 
@@ -56,6 +63,8 @@ pub(super) enum State {
     Void,
     /// For its leader: it could not be watched over from its start.
     Unguarded,
+    /// For its leader: it is not to be stored, and nobody asks how long its value lives.
+    PassedOver,
 }
 
 impl<W> Flight<W> {
@@ -229,7 +238,7 @@ impl<W> Stripe<W> {
             flight.state = match flight.state {
                 State::Open => State::Echo(reply_hash),
                 State::Echo(other) if other == reply_hash => State::Echo(other),
-                State::Echo(_) | State::Void | State::Unguarded => State::Void,
+                State::Echo(_) | State::Void | State::Unguarded | State::PassedOver => State::Void,
             };
             flight.state == State::Void
         });

@@ -21,6 +21,7 @@
 //!
 //! Knows no sockets and no commands: keys, opaque lines and the bytes of replies.
 
+mod admission;
 mod channels;
 mod explain;
 mod fill;
@@ -41,6 +42,7 @@ mod tests;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::store::{Locked, Store};
+use admission::Admission;
 use channels::Standing;
 pub use channels::{CHANNELS_MAX, Channels, LOSSES_KNOWN, Slot};
 pub use explain::{Explained, ExplainedVariant};
@@ -76,6 +78,7 @@ pub struct Near<W> {
     /// One more than the highest database a copy was ever stored for.
     databases: AtomicU16,
     ghosts: Ghosts,
+    admission: Admission,
     tallies: Tallies,
     reply_hasher: ahash::RandomState,
     reclaim: Mutex<Reclaim>,
@@ -107,6 +110,7 @@ impl<W> Near<W> {
             epoch: AtomicU32::new(0),
             databases: AtomicU16::new(0),
             ghosts: Ghosts::new(),
+            admission: Admission::new(options.bytes_max),
             tallies: Tallies::new(),
             reply_hasher: ahash::RandomState::new(),
             reclaim: Mutex::new(Reclaim::default()),
@@ -216,12 +220,31 @@ impl<W> Near<W> {
         // Upstream may not be tracking yet for this tracker, however fresh that is later.
         if !self.is_whole(&stamp, now) || line.arguments.len() > ARGUMENTS_BYTES_MAX {
             flight.state = State::Unguarded;
+        } else if !self.admits(place) {
+            flight.state = State::PassedOver;
         }
+        let is_kept = flight.state != State::PassedOver;
         let id = stripe.begin(flight);
         Entered::Leads(Token {
             hash: place.key.hash,
             id,
+            is_kept,
         })
+    }
+
+    /// Whether a read of a key is to be stored: every one, or only the second one.
+    fn admits(&self, place: Place<'_>) -> bool {
+        let is_second = self.admission.note(place.key.hash);
+        if is_second {
+            self.tallies.count(Tally::second_reads);
+        }
+        is_second || !self.admission.is_picky()
+    }
+
+    /// Judges by what was read lately whether what is read for the first time is stored; to be
+    /// called a few times a second.
+    pub fn adapt(&self) {
+        self.admission.judge(&self.tallies.sum());
     }
 
     /// The read is answered by `reply`, in full. Stores it if nothing has voided the flight.
@@ -253,7 +276,8 @@ impl<W> Near<W> {
             }
             Err(fill) => fill,
         };
-        if fill != Fill::Error || reply.starts_with(WRONG_TYPE) {
+        let is_heeded = fill != Fill::PassedOver || !self.omits(Check::PassedOver);
+        if is_heeded && (fill != Fill::Error || reply.starts_with(WRONG_TYPE)) {
             stripe.answered(&flight, || self.reply_hasher.hash_one(reply));
             let is_gone = fill != Fill::Stored && drop_contradicted(store, &flight, reply, now);
             has_others |= fill != Fill::Stored && !is_gone;
@@ -268,6 +292,7 @@ impl<W> Near<W> {
             Fill::Stored => Tally::fills,
             Fill::Raced => Tally::race_discards,
             Fill::Full => Tally::full_fills,
+            Fill::PassedOver => Tally::passed_over,
             Fill::Unguarded | Fill::Error | Fill::TooLong | Fill::Fleeting => Tally::refused_fills,
         });
         let late = is_past(&flight, reply, ttl, now).then(|| late(&mut flight));
@@ -308,6 +333,9 @@ impl<W> Near<W> {
         let key = store.key(key);
         let mut stripe = self.stripe(key.hash).lock();
         let flights = stripe.void(key);
+        if why != Why::WriteEnd {
+            self.admission.forget(key.hash);
+        }
         let epoch = self.epoch();
         let copies = {
             let mut locked = sync::lock(store, key.hash);
@@ -366,6 +394,7 @@ impl<W> Near<W> {
             flights: self.stripes.iter().map(|stripe| stripe.lock().len()).sum(),
             entries: (0..store.shards()).map(items).sum(),
             bytes: store.items_bytes(),
+            is_picky: self.admission.is_picky(),
             ..self.tallies.sum()
         }
     }
@@ -441,6 +470,8 @@ enum Check {
     Epoch,
     /// That no other read of its line was answered differently meanwhile.
     Echo,
+    /// The same, of reads that were not to be stored themselves.
+    PassedOver,
 }
 
 /// What a look-up finds.

@@ -52,6 +52,7 @@ impl<W> Near<W> {
             token: Token {
                 hash: place.key.hash,
                 id,
+                is_kept: false,
             },
             expires_at_ns: terms.expires_at_ns,
             reply,
@@ -63,7 +64,7 @@ impl<W> Near<W> {
     /// now.
     #[expect(clippy::needless_pass_by_value, reason = "a watch is given back once")]
     pub fn unwatch(&self, watch: Watch, now: Now) -> bool {
-        let Token { hash, id } = watch.token;
+        let Token { hash, id, .. } = watch.token;
         let flight = self.stripe(hash).lock().end(hash, id);
         flight.is_some_and(|flight| {
             matches!(flight.state, State::Echo(_))

@@ -27,6 +27,8 @@ macro_rules! tallies {
             pub entries: usize,
             /// Bytes they take.
             pub bytes: usize,
+            /// Whether only what is read for the second time is stored.
+            pub is_picky: bool,
         }
 
         impl Stats {
@@ -71,6 +73,8 @@ tallies! {
     misses_uncacheable;
     /// Reads that joined one under way.
     joined;
+    /// Reads that led one, of keys that were read before and not voided since.
+    second_reads;
     /// Replies stored.
     fills;
     /// Replies not stored because something had voided them on their way.
@@ -79,6 +83,9 @@ tallies! {
     refused_fills;
     /// Replies not stored because there was no room.
     full_fills;
+    /// Replies not stored because they were the first of their key, while copies were hardly
+    /// ever read again.
+    passed_over;
     /// Invalidations received from upstream.
     invalidations;
     /// Those of them that removed a copy or voided a read.

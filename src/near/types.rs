@@ -58,6 +58,8 @@ pub struct Options {
     pub stale_ms: u64,
     /// See [`Settings::value_bytes_max`].
     pub value_bytes_max: usize,
+    /// Bytes that all copies may take; 0: any number.
+    pub bytes_max: usize,
 }
 
 /// What can be changed while it runs.
@@ -136,6 +138,16 @@ pub struct StaleAge {
 pub struct Token {
     pub(super) hash: u64,
     pub(super) id: u64,
+    pub(super) is_kept: bool,
+}
+
+impl Token {
+    /// Whether the reply may be stored. If not, nobody need know how long its value lives:
+    /// [`Ttl::Unknown`].
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
 }
 
 /// What came of asking to read.
@@ -181,6 +193,8 @@ pub enum Fill {
     Fleeting,
     /// There was no room.
     Full,
+    /// It was the first read of its key, and copies are hardly ever read again.
+    PassedOver,
 }
 
 /// Who waits for a read; most often its leader alone.

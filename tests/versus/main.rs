@@ -1,5 +1,6 @@
 //! corral from outside, beside a real `redis-server`: what is right is what Redis replies.
 //!
+//! - `admission`: what a front stores when copies are hardly ever read again
 //! - `alike`: scripts of commands, on both servers (see `script` for their form)
 //! - `cluster`: a front of a Redis Cluster
 //! - `random`: thousands of commands drawn at random, on both servers
@@ -25,6 +26,7 @@
     reason = "tests say what they saw, and a broken server is a failed test"
 )]
 
+mod admission;
 mod alike;
 mod apart;
 #[path = "../support/certificates.rs"]

@@ -104,9 +104,10 @@ struct World {
 }
 
 impl World {
-    fn new(omitted: Option<Check>) -> Self {
+    fn new(is_picky: bool, omitted: Option<Check>) -> Self {
         let mut near = new_near(1);
         near.omitted = omitted;
+        near.admission.set_picky(is_picky);
         for number in 0..3 {
             near.channels.heard(Slot::new(number).unwrap(), u64::MAX);
         }
@@ -251,8 +252,8 @@ impl World {
     }
 }
 
-fn run_once(actors: &'static [Actor], omitted: Option<Check>) {
-    let world = Arc::new(World::new(omitted));
+fn run_once(actors: &'static [Actor], is_picky: bool, omitted: Option<Check>) {
+    let world = Arc::new(World::new(is_picky, omitted));
     let threads = actors.iter().map(|&actor| {
         let world = Arc::clone(&world);
         thread::spawn(move || (0..TIMES).for_each(|_| world.act(actor)))
@@ -264,26 +265,32 @@ fn run_once(actors: &'static [Actor], omitted: Option<Check>) {
     world.rest();
 }
 
-fn run(scheduler: impl Scheduler + 'static, actors: &'static [Actor], omitted: Option<Check>) {
+fn run(
+    scheduler: impl Scheduler + 'static,
+    actors: &'static [Actor],
+    is_picky: bool,
+    omitted: Option<Check>,
+) {
     let mut config = Config::new();
     config.silence_warnings = true;
     config.stack_size = STACK_BYTES;
     if omitted.is_some() {
         config.failure_persistence = FailurePersistence::None;
     }
-    Runner::new(scheduler, config).run(move || run_once(actors, omitted));
+    Runner::new(scheduler, config).run(move || run_once(actors, is_picky, omitted));
 }
 
 const STACK_BYTES: usize = 256 * 1024;
 
+/// Where everything is stored, and where only second reads are.
 fn run_all(actors: &'static [Actor], omitted: Option<Check>) {
-    for seed in SEEDS {
-        run(RandomScheduler::new_from_seed(seed, RUNS), actors, omitted);
-        run(
-            PctScheduler::new_from_seed(seed, DEPTH, RUNS),
-            actors,
-            omitted,
-        );
+    for is_picky in [false, true] {
+        for seed in SEEDS {
+            let scheduler = RandomScheduler::new_from_seed(seed, RUNS);
+            run(scheduler, actors, is_picky, omitted);
+            let scheduler = PctScheduler::new_from_seed(seed, DEPTH, RUNS);
+            run(scheduler, actors, is_picky, omitted);
+        }
     }
 }
 
@@ -349,6 +356,11 @@ fn storing_what_was_voided_is_found_out() {
 #[test]
 fn storing_what_disagrees_with_another_answer_is_found_out() {
     assert_found_out(OVERLAPS, Check::Echo);
+}
+
+#[test]
+fn storing_what_disagrees_with_an_answer_that_is_not_stored_is_found_out() {
+    assert_found_out(OVERLAPS, Check::PassedOver);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn new_near<W>(stripes: usize) -> Near<W> {
         near_ttl_ms: NEAR_TTL_MS,
         stale_ms: STALE_MS,
         value_bytes_max: VALUE_BYTES_MAX,
+        bytes_max: 1 << 20,
     })
 }
 

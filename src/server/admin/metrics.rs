@@ -238,6 +238,11 @@ fn near(page: &mut Page, report: &Report) {
             stats.full_fills,
         ),
         (
+            "near_passed_over",
+            "Replies not kept, as the first of their key while few copies are read again.",
+            stats.passed_over,
+        ),
+        (
             "near_invalidations",
             "Invalidations received from the upstream.",
             stats.invalidations,
@@ -328,6 +333,11 @@ fn misses(page: &mut Page, report: &Report) {
     );
     page.gauge("near_entries", "Keys with copies.", float_of(stats.entries));
     page.gauge("near_bytes", "What the copies take.", float_of(stats.bytes));
+    page.gauge(
+        "near_picky",
+        "1 while only what is read for the second time is kept.",
+        f64::from(u8::from(stats.is_picky)),
+    );
     page.gauge("near_flights", "Reads under way.", float_of(stats.flights));
 }
 

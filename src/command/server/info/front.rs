@@ -49,6 +49,8 @@ fn near(lines: &mut Lines, facts: &Facts<'_>) {
         ("near_discards", near.race_discards),
         ("near_refused_fills", near.refused_fills),
         ("near_full_fills", near.full_fills),
+        ("near_picky", near.is_picky.into()),
+        ("near_passed_over", near.passed_over),
         ("near_invalidations", near.invalidations),
         ("near_invalidations_effective", near.invalidations_effective),
         ("near_flushes", near.flushes),

@@ -50,6 +50,8 @@ fn a_miss_tells_its_cause_and_is_counted_by_it() {
         misses_expired: 2,
         misses_flushed: 1,
         fills: 3,
+        // Of the one that had expired.
+        second_reads: 1,
         race_discards: 1,
         invalidations: 3,
         invalidations_effective: 2,
@@ -135,6 +137,7 @@ fn explaining_tells_what_is_there_and_leaves_no_trace() {
         variants: vec![copy, get],
         otherwise: Miss::Variant,
         flights: 1,
+        is_passed_over: false,
     };
     assert_eq!(explain(b"k"), expected);
     assert_eq!(room.near.fail(token).as_slice(), [0]);

@@ -1,5 +1,6 @@
 //! One thing after the other.
 
+mod admission;
 mod causes;
 mod fills;
 mod layout;

@@ -87,6 +87,8 @@ enum Action {
         ms: u64,
     },
     Reclaim,
+    /// From now on, only what is read for the second time is stored; or everything.
+    Pick(bool),
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -119,6 +121,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         12 => Just(Hear),
         8 => prop_oneof![12 => 0u64..50, 1 => 0u64..1500].prop_map(|ms| Wait { ms }),
         1 => Just(Reclaim),
+        4 => prop::bool::ANY.prop_map(Pick),
     ];
     prop::collection::vec(action, 1..250)
 }
@@ -153,6 +156,7 @@ struct Flying {
     begun: Begun,
     sent_ns: u64,
     is_guarded: bool,
+    is_kept: bool,
     is_void: bool,
     /// Replies that others of the line were answered with meanwhile.
     answered: HashSet<Vec<u8>>,
@@ -172,6 +176,9 @@ struct World {
     flying: Vec<Flying>,
     copies: HashMap<At, Copied>,
     writes: Vec<Write>,
+    /// Keys that were read and not voided since.
+    noted: HashSet<usize>,
+    is_picky: bool,
     waiters: u32,
     flushes: usize,
     /// By channel: until when it is fresh, and was fresh at each loss.
@@ -194,6 +201,8 @@ impl World {
             flying: Vec::new(),
             copies: HashMap::new(),
             writes: Vec::new(),
+            noted: HashSet::new(),
+            is_picky: false,
             waiters: 0,
             flushes: 0,
             fresh_until_ns: [fresh; CHANNELS],
@@ -277,6 +286,10 @@ impl World {
             Action::Hear => self.hear(),
             Action::Wait { ms } => self.room.wait_in_silence(ms),
             Action::Reclaim => drop(self.room.near.reclaim(&self.room.store, self.room.now())),
+            Action::Pick(is_picky) => {
+                self.is_picky = is_picky;
+                self.room.near.admission.set_picky(is_picky);
+            }
         }
     }
 
@@ -343,6 +356,7 @@ impl World {
         let joinable = |flying: &&Flying| {
             flying.at == at
                 && flying.is_guarded
+                && flying.is_kept
                 && !flying.is_void
                 && flying.answered.is_empty()
                 && self.is_whole(flying.begun)
@@ -357,17 +371,23 @@ impl World {
             (Entered::Joined, Some(index)) => {
                 self.flying[index].floors.insert(self.waiters, floor);
             }
-            (Entered::Leads(token), None) => self.flying.push(Flying {
-                token,
-                at,
-                begun,
-                sent_ns: now.mono_ns,
-                is_guarded,
-                is_void: false,
-                answered: HashSet::new(),
-                answer: None,
-                floors: [(self.waiters, floor)].into(),
-            }),
+            (Entered::Leads(token), None) => {
+                let is_second = is_guarded && !self.noted.insert(at.key);
+                let is_kept = !is_guarded || is_second || !self.is_picky;
+                assert_eq!(token.is_kept(), is_kept, "{at:?}");
+                self.flying.push(Flying {
+                    token,
+                    at,
+                    begun,
+                    sent_ns: now.mono_ns,
+                    is_guarded,
+                    is_kept,
+                    is_void: false,
+                    answered: HashSet::new(),
+                    answer: None,
+                    floors: [(self.waiters, floor)].into(),
+                });
+            }
             (entered, joined) => panic!("{entered:?}, and not {joined:?}"),
         }
     }
@@ -410,7 +430,11 @@ impl World {
         let flying = self.flying.remove(flight);
         let (at, now_ns) = (flying.at, self.now_ns());
         let (value, ttl) = flying.answer.unwrap();
-        let ttl = if knows_ttl { ttl } else { Ttl::Unknown };
+        let ttl = if knows_ttl && flying.is_kept {
+            ttl
+        } else {
+            Ttl::Unknown
+        };
         let reply = reply_of(at, value);
         let life_ms = match ttl {
             Ttl::Millis(ms) | Ttl::Within(ms) => ms.min(NEAR_TTL_MS),
@@ -419,7 +443,9 @@ impl World {
         };
         let expires_ns = flying.sent_ns + life_ms * NS_PER_MS;
         let agrees = flying.answered.iter().all(|answer| *answer == reply);
-        let expected = if life_ms == 0 || expires_ns <= now_ns {
+        let expected = if !flying.is_kept {
+            Fill::PassedOver
+        } else if life_ms == 0 || expires_ns <= now_ns {
             Fill::Fleeting
         } else if !flying.is_guarded {
             Fill::Unguarded
@@ -495,6 +521,9 @@ impl World {
 
     fn void(&mut self, key: usize, why: Why) {
         self.room.void(KEYS[key], why);
+        if why != Why::WriteEnd {
+            self.noted.remove(&key);
+        }
         self.copies.retain(|at, _| at.key != key);
         for flying in self.flying.iter_mut().filter(|flying| flying.at.key == key) {
             flying.is_void = true;
