@@ -19,6 +19,13 @@ if [ -z "$value" ]; then exit 66; fi
 printf %s "$value"
 "#;
 
+/// What it runs to store a value: the same, and takes it.
+const STORE: &str = r#"
+echo "$1" >> asked
+cat > "values/$1"
+if [ -e hold ]; then flock -s hold true; fi
+"#;
+
 /// A server and its origin. The rule for `o:*` comes first, with the settings given; then that for
 /// `l:*`, of leases.
 pub(crate) struct Bench {
@@ -39,12 +46,14 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path();
         fs::write(path.join("load.sh"), PROGRAM).expect("a file");
+        fs::write(path.join("store.sh"), STORE).expect("a file");
         for directory in ["values", "fails"] {
             fs::create_dir(path.join(directory)).expect("a directory");
         }
         let rules = format!(
             "[[origin]]\nname = \"o\"\nkind = \"command\"\ndirectory = {path:?}\n\
-             load = [\"/bin/sh\", \"load.sh\", \"{{1}}\"]\nenvironment = [\"PATH\"]\n\
+             load = [\"/bin/sh\", \"load.sh\", \"{{1}}\"]\n\
+             store = [\"/bin/sh\", \"store.sh\", \"{{1}}\"]\nenvironment = [\"PATH\"]\n\
              queue = 100000\nbreaker-failures = 0\n\
              [[rule]]\nmatch = \"o:*\"\norigin = \"o\"\n{of_origin}\n\
              [[rule]]\nmatch = \"l:*\"\n{of_leases}\n"

@@ -371,3 +371,22 @@ fn the_expiry_of_a_loaded_value_can_be_changed_and_taken_away() {
     client.ask("GET o:1\r\n", "$3\r\none\r\n");
     assert_eq!(bench.asked(), 2);
 }
+
+#[test]
+fn what_is_written_through_is_as_old_as_its_beginning() {
+    for write in ["SET o:1 v\r\n", "MSET o:1 v other v\r\n"] {
+        let mut bench = Bench::with("timeout = \"60s\"\nwrite = \"through\"\ntags = [\"t\"]", "");
+        let (mut client, mut other) = (bench.connect(), bench.connect());
+        bench.hold();
+        client.send(write);
+        bench.until_asked(1);
+        // Of what the value was made from, something has changed.
+        other.ask("TAG.INVALIDATE t\r\n", ":0\r\n");
+        bench.release();
+        client.expect("+OK\r\n");
+        assert!(!is_there(&mut other, "o:1"), "{write}");
+        // What begins after it is kept.
+        client.ask(write, "+OK\r\n");
+        assert!(is_there(&mut other, "o:1"), "{write}");
+    }
+}
