@@ -11,6 +11,7 @@
 //! - [`front`]: a client of the Redis we may stand in front of; [`near`]: copies of what is there;
 //!   [`upstream`]: connections to it.
 //! - [`policy`]: what rules say of a key; [`origin`]: where a missing value comes from.
+//! - [`events`]: who tells from outside that something changed.
 //! - [`instance`]: what all threads share. [`config`], [`metrics`], [`clock`] are what they say.
 //!
 //! docs/ARCHITECTURE.md is the map, docs/DECISIONS.md tells why.
@@ -18,6 +19,7 @@
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod events;
 pub mod front;
 pub mod instance;
 pub mod keyspace;

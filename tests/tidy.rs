@@ -42,10 +42,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "events",
+        &[
+            "clock", "config", "instance", "keyspace", "policy", "upstream",
+        ],
+    ),
+    (
         "server",
         &[
-            "clock", "command", "config", "front", "instance", "keyspace", "metrics", "policy",
-            "resp", "upstream",
+            "clock", "command", "config", "events", "front", "instance", "keyspace", "metrics",
+            "policy", "resp", "upstream",
         ],
     ),
 ];

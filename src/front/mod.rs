@@ -35,6 +35,7 @@ mod passing;
 mod pause;
 mod pool;
 mod reads;
+mod removal;
 mod report;
 mod route;
 mod selection;
@@ -54,7 +55,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -99,6 +100,12 @@ enum Letter {
     Parcel(Parcel),
     /// To be dropped when what its shared connections have under way is answered.
     Settle(mpsc::Sender<()>),
+    /// Keys to be removed upstream.
+    Remove(removal::Order),
+    /// Tags to be invalidated upstream in a database, and who wants to know how many keys they had.
+    Untag(u32, Vec<Box<[u8]>>, oneshot::Sender<removal::Removed>),
+    /// A request to be asked upstream in a database, and who wants the reply.
+    Ask(u32, Vec<u8>, oneshot::Sender<Vec<u8>>),
 }
 
 /// What all threads share of the front.

@@ -95,6 +95,17 @@ impl Pool {
                         }
                     }
                     Letter::Settle(settled) => receiving.settle(&settled),
+                    Letter::Remove(order) => {
+                        tokio::task::spawn_local(Rc::clone(&receiving).remove(order));
+                    }
+                    Letter::Untag(database, tags, tell) => {
+                        let pool = Rc::clone(&receiving);
+                        tokio::task::spawn_local(pool.invalidate_tags(database, tags, tell));
+                    }
+                    Letter::Ask(database, request, tell) => {
+                        let asking = Rc::clone(&receiving).ask_for(database, request, tell);
+                        tokio::task::spawn_local(asking);
+                    }
                 }
             }
         });

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::oneshot;
+
 use super::reads::line;
-use super::{Front, channel};
+use super::removal::Order;
+use super::wire::request_of;
+use super::{Front, Letter, channel};
 use crate::command::lookup;
 use crate::command::table::COMMANDS;
 use crate::instance::front::{Asked, LinkReport, Report, Watched};
@@ -41,6 +45,36 @@ impl Watched for Front {
             touched: self.touched.load(Ordering::Relaxed),
             links,
         }
+    }
+
+    fn remove(
+        &self,
+        database: u32,
+        keys: Vec<Box<[u8]>>,
+    ) -> oneshot::Receiver<Result<usize, String>> {
+        let (tell, told) = oneshot::channel();
+        self.order(Letter::Remove(Order {
+            database,
+            keys,
+            tell,
+        }));
+        told
+    }
+
+    fn invalidate_tags(
+        &self,
+        database: u32,
+        tags: Vec<Box<[u8]>>,
+    ) -> oneshot::Receiver<Result<usize, String>> {
+        let (tell, told) = oneshot::channel();
+        self.order(Letter::Untag(database, tags, tell));
+        told
+    }
+
+    fn ask(&self, database: u32, words: &[&[u8]]) -> oneshot::Receiver<Vec<u8>> {
+        let (tell, told) = oneshot::channel();
+        self.order(Letter::Ask(database, request_of(words), tell));
+        told
     }
 
     fn counted(&self) -> (u64, u64) {

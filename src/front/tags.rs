@@ -148,6 +148,12 @@ pub(super) fn set_tagged(
     eval(SET, &[key], &arguments)
 }
 
+/// Takes keys out of all their tags.
+pub(super) fn untag(keys: &[Box<[u8]>]) -> Vec<u8> {
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+    eval(UNTAG, &keys, &[b"0"])
+}
+
 /// What a front knows of the tags upstream.
 #[derive(Debug, Default)]
 pub(super) struct Tags {

@@ -10,6 +10,7 @@ use super::keeping::take_asked;
 use super::loads::Ruled;
 use super::outbox::Outbox;
 use super::pool::Pool;
+use super::removal::Removing;
 use super::shadow::Check;
 use super::stale::Fallback;
 use super::through::Passed;
@@ -39,6 +40,8 @@ pub(super) enum Waiting {
     Nobody,
     /// Who keeps a loaded value, for a whole reply.
     Asked(Vec<u8>, Option<oneshot::Sender<Vec<u8>>>),
+    /// Who has a key removed.
+    Removes(Box<Removing>),
     /// Who waits until this is dropped.
     #[expect(dead_code, reason = "to be held is all that it is for")]
     Settled(mpsc::Sender<()>),
@@ -174,6 +177,7 @@ impl Waiter for Waiting {
             }
             Self::Nobody | Self::Settled(_) => {}
             Self::Asked(reply, tell) => take_asked(reply, tell, bytes, ended),
+            Self::Removes(removing) => removing.take(bytes, ended),
             Self::Shadow(check) => check.take(bytes, ended),
             Self::Value(reading) => reading.take(bytes, ended),
             Self::Ttl(reading, digits) => {
@@ -221,6 +225,7 @@ impl Waiter for Waiting {
                 place.fail(why);
             }
             Self::Nobody | Self::Settled(_) | Self::Asked(..) => {}
+            Self::Removes(removing) => removing.lose(why),
             Self::Shadow(mut check) => check.give_up(),
             Self::Value(reading) => reading.fail(why),
             Self::Ttl(reading, _) => reading.finish(Ttl::Unknown),

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::near::Stats;
 use crate::resp::Protocol;
 
@@ -21,6 +23,24 @@ pub trait Watched: Send + Sync {
 
     /// There are other rules: a reply that is kept may be none that they allow.
     fn rules_changed(&self);
+
+    /// Removes keys upstream, as a write of its own: how many were there, or why that is not known
+    /// of all of them. Who waits is told by the end of the front at the latest.
+    fn remove(
+        &self,
+        database: u32,
+        keys: Vec<Box<[u8]>>,
+    ) -> oneshot::Receiver<Result<usize, String>>;
+
+    /// Removes the keys of tags upstream: how many there were, or why not all are gone.
+    fn invalidate_tags(
+        &self,
+        database: u32,
+        tags: Vec<Box<[u8]>>,
+    ) -> oneshot::Receiver<Result<usize, String>>;
+
+    /// Asks upstream for what changes nothing; nobody answers where upstream cannot.
+    fn ask(&self, database: u32, words: &[&[u8]]) -> oneshot::Receiver<Vec<u8>>;
 
     /// What is here of a key, and what a read would get: names and sentences.
     fn explain(&self, asked: &Asked<'_>) -> Vec<(&'static str, String)>;

@@ -4,6 +4,7 @@
 //! work on it. Nothing here is locked while a command waits for something.
 
 pub mod clients;
+pub mod events;
 pub mod front;
 pub mod pause;
 pub mod session;
@@ -24,6 +25,7 @@ use crate::store::{self, Options, Store, Tuning};
 use crate::upstream::Upstream;
 
 use clients::Clients;
+use events::Events;
 use front::Watched;
 use pause::Pause;
 
@@ -33,6 +35,8 @@ pub struct Instance {
     pub store: Arc<Store>,
     /// Rules, and what is under way by them.
     pub policy: Arc<Policy>,
+    /// Who tells that something changed.
+    pub events: Events,
     /// Everybody who is connected.
     pub clients: Clients,
     /// What is counted.
@@ -129,6 +133,7 @@ impl Instance {
         Self {
             policy: Policy::new(Arc::clone(&store)),
             store,
+            events: Events::default(),
             clients: Clients::default(),
             metrics: Metrics::new(config.io_threads),
             slow_log: SlowLog::default(),
@@ -202,7 +207,9 @@ impl Instance {
         let _reloading = self.reloading.lock();
         let reloaded = self.rules_of_file().and_then(|rules| {
             let are_other = !self.policy.table().set().is_as(&rules);
+            let events = self.build_events(&rules)?;
             self.policy.set_rules(&rules)?;
+            self.events.set(events);
             if are_other && let Some(front) = self.front() {
                 front.rules_changed();
             }
@@ -210,8 +217,9 @@ impl Instance {
         });
         match reloaded {
             Ok(rules) => {
+                let events = rules.events.len();
                 let (rules, origins) = (rules.rules.len(), rules.origins.len());
-                tracing::info!(rules, origins, "rules and origins were read anew");
+                tracing::info!(rules, origins, events, "rules and origins were read anew");
                 Ok(())
             }
             Err(why) => {
@@ -219,6 +227,24 @@ impl Instance {
                 Err(why)
             }
         }
+    }
+
+    /// Puts the rules, origins and events of the settings in force.
+    ///
+    /// # Errors
+    /// What they need is not there; then nothing has changed.
+    pub fn start_rules(&self) -> Result<(), String> {
+        let config = self.config();
+        let events = self.build_events(config.rules())?;
+        self.policy.set_rules(config.rules())?;
+        self.events.set(events);
+        Ok(())
+    }
+
+    fn build_events(&self, rules: &Rules) -> Result<Vec<Arc<events::Source>>, String> {
+        let config = self.config();
+        self.events
+            .build(&rules.events, &config, self.upstream.as_deref())
     }
 
     fn rules_of_file(&self) -> Result<Arc<Rules>, String> {

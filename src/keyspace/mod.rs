@@ -376,6 +376,18 @@ impl<'a> View<'a> {
         removed
     }
 
+    /// Lets a key expire just now: it may be served stale where a rule allows that, else it is
+    /// gone, as by [`Self::remove`]. Whether it was there.
+    pub fn soften(&mut self, place: Place<'_>) -> bool {
+        let (db, now_ms) = (self.locked.physical(place.db), self.now_ms);
+        let shard = self.locked.shard(place.key.hash);
+        let was_there = shard.soften_key(db, place.key, now_ms);
+        // A load may be under way, of a value from before.
+        self.locked.tell_observer(db, place.key, Change::Removed);
+        self.changes += u64::from(was_there);
+        was_there
+    }
+
     /// Sets when a key expires, or that it does not. A moment that has passed removes it.
     ///
     /// Never fails: the few bytes of a first expiry may go beyond the bound, as in Redis.

@@ -234,14 +234,5 @@ impl Origin {
 
 /// What a setting says, or the place it names. Blocks: for a start and a reload.
 fn read(text: &Secret<Text>) -> Result<String, String> {
-    match &text.0 {
-        Text::Plain(text) => Ok(text.clone()),
-        Text::Variable(name) => {
-            std::env::var(name).map_err(|_| format!("the variable {name} is not set"))
-        }
-        Text::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => Err(format!("{}: {error}", path.display())),
-        },
-    }
+    text.0.read()
 }

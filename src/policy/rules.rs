@@ -143,11 +143,7 @@ impl Rule {
     /// What the stars caught of a key that it matches; of another, nothing.
     #[must_use]
     pub fn captures<'k>(&self, key: &'k [u8]) -> Captures<'k> {
-        let mut captures = Captures::new();
-        if !self.pattern.run(key, |caught| captures.push(caught)) {
-            captures.clear();
-        }
-        captures
+        self.pattern.captures(key)
     }
 
     /// The tags of a loaded value of this key.
@@ -171,7 +167,7 @@ impl Rule {
 }
 
 /// A glob, as what stands between its stars.
-struct Pattern {
+pub struct Pattern {
     /// What a key must begin with.
     head: Segment,
     /// What follows each star, in order. Empty: there is no star, the head is all.
@@ -186,7 +182,9 @@ enum Segment {
 }
 
 impl Pattern {
-    fn new(pattern: &[u8]) -> Self {
+    /// A glob, taken apart.
+    #[must_use]
+    pub fn new(pattern: &[u8]) -> Self {
         let tokens = tokens(pattern);
         let mut segments = tokens
             .split(|token| *token == Token::Star)
@@ -198,8 +196,20 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, key: &[u8]) -> bool {
+    /// Whether a text fits.
+    #[must_use]
+    pub fn matches(&self, key: &[u8]) -> bool {
         self.run(key, |_| {})
+    }
+
+    /// What the stars caught of a text that fits; of another, nothing.
+    #[must_use]
+    pub fn captures<'k>(&self, key: &'k [u8]) -> Captures<'k> {
+        let mut captures = Captures::new();
+        if !self.run(key, |caught| captures.push(caught)) {
+            captures.clear();
+        }
+        captures
     }
 
     /// Whether it matches. What stars catch is given away as it is found, also of a key that turns

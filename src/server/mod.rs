@@ -21,9 +21,11 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::config::Config;
+use crate::events;
 use crate::front::{self, Front, Mailbox, Pool};
 use crate::instance::Instance;
 use crate::instance::clients::{Arrival, Client};
+use crate::instance::events::Events;
 use crate::upstream::shared::Coherence;
 use crate::upstream::{self, Tls, Upstream};
 
@@ -83,11 +85,7 @@ impl Server {
         let listening = Listening::open(&config).map_err(StartError::Bind)?;
         let admin = AdminPort::open(&config).map_err(StartError::Admin)?;
         let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
-        let config = instance.config();
-        instance
-            .policy
-            .set_rules(config.rules())
-            .map_err(StartError::Rules)?;
+        instance.start_rules().map_err(StartError::Rules)?;
         Ok(Self {
             instance,
             listening,
@@ -143,6 +141,7 @@ impl Server {
             .into_iter()
             .map(|thread| (thread.sender, thread.handle))
             .unzip();
+        let events = events::start(&self.instance, client_tls)?;
         runtime.block_on(self.accept_until(shutdown, senders));
         // Tasks that were aborted go with their runtime, and with them the last senders: only
         // then does an I/O thread know that nobody comes any more.
@@ -151,6 +150,9 @@ impl Server {
             if handle.join().is_err() {
                 tracing::error!("an I/O thread ended by a panic");
             }
+        }
+        if events.join().is_err() {
+            tracing::error!("the thread of the events ended by a panic");
         }
         Ok(())
     }
@@ -187,9 +189,12 @@ impl Server {
 /// Whether a server could have these settings, as far as can be told without starting one.
 ///
 /// # Errors
-/// When the upstream's address or its TLS settings are wrong.
+/// When the upstream's address or its TLS settings are wrong, or events cannot be.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    upstream_of(config).map(drop).map_err(StartError::Upstream)
+    let upstream = upstream_of(config).map_err(StartError::Upstream)?;
+    let events = &config.rules().events;
+    let built = Events::default().build(events, config, upstream.as_ref());
+    built.map(drop).map_err(StartError::Rules)
 }
 
 /// The Redis in front of which the settings put us.
@@ -237,6 +242,12 @@ fn upstream_of(config: &Config) -> Result<Option<Upstream>, String> {
         None
     };
     Ok(Some(Upstream::new(url, tls, config.upstream_timeout)))
+}
+
+/// How TLS is spoken with servers that events come from.
+fn client_tls() -> Result<Arc<rustls::ClientConfig>, String> {
+    let settings = tls::ClientTlsSettings::default();
+    tls::client_config(&settings).map_err(|error| error.to_string())
 }
 
 /// Follows an upstream that may move, on a thread of its own, until the server stops.

@@ -59,6 +59,19 @@ impl Shard {
         }
     }
 
+    /// Lets a key expire just now: it may still be served stale if it has leave to, else it is
+    /// gone. Whether it was there.
+    pub fn soften_key(&mut self, db: u16, key: Key<'_>, now_ms: u64) -> bool {
+        if self.peek(db, key, now_ms).is_none() {
+            return false;
+        }
+        let handle = self.find(db, key);
+        if let Some(handle) = handle {
+            self.soften(db, key.hash, handle, now_ms, now_ms);
+        }
+        handle.is_some()
+    }
+
     /// Whether an invalidation has made an item void or stale, of which nothing was noticed yet.
     pub(super) fn is_void(&self, handle: Handle) -> bool {
         let is_outdated = |link: Link| self.tags.state(link.generation) != State::Valid;

@@ -123,7 +123,7 @@ pub enum Cause {
 }
 
 impl ConnectError {
-    pub(super) fn new(whom: String, cause: Cause) -> Self {
+    pub(crate) fn new(whom: String, cause: Cause) -> Self {
         Self { whom, cause }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod buffer;
 pub mod connect;
+pub(crate) mod conversation;
 mod ledger;
 pub(crate) mod own;
 pub mod passthrough;

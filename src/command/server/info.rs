@@ -4,6 +4,7 @@
 //! What corral does not have (persistence, replication, scripts) has the values of a Redis that
 //! does not use it.
 
+mod events;
 mod front;
 mod loads;
 mod sections;
@@ -24,7 +25,9 @@ pub(crate) use front::section_for_upstreams_info;
 /// `INFO [section …]`
 pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>) -> Result {
     let is_front = context.instance.upstream.is_some();
-    let wanted = wanted(request, is_front, context.instance.policy.is_on());
+    let instance = context.instance;
+    let has_events = !instance.events.sources().is_empty();
+    let wanted = wanted(request, is_front, instance.policy.is_on(), has_events);
     let mut lines = Lines::default();
     if !wanted.is_empty() {
         let facts = Facts::gather(context);
@@ -38,7 +41,12 @@ pub(in crate::command) fn info(context: &mut Context<'_>, request: &Request<'_>)
 }
 
 /// The sections that are asked for, each once, in their order.
-fn wanted(request: &Request<'_>, is_front: bool, has_rules: bool) -> Vec<&'static Section> {
+fn wanted(
+    request: &Request<'_>,
+    is_front: bool,
+    has_rules: bool,
+    has_events: bool,
+) -> Vec<&'static Section> {
     let asks = |words: &[&str]| {
         request
             .iter_from(1)
@@ -52,7 +60,10 @@ fn wanted(request: &Request<'_>, is_front: bool, has_rules: bool) -> Vec<&'stati
     // Who has no rules, and does not ask, is not told of them.
     let has_loads = has_rules || asks(loads::SECTIONS[0].names);
     let of_rules: &[Section] = if has_loads { loads::SECTIONS } else { &[] };
-    let sections = of_front.iter().chain(sections::SECTIONS).chain(of_rules);
+    let has_events = has_events || asks(events::SECTIONS[0].names);
+    let of_events: &[Section] = if has_events { events::SECTIONS } else { &[] };
+    let sections = of_front.iter().chain(sections::SECTIONS);
+    let sections = sections.chain(of_rules).chain(of_events);
     sections.filter(is_wanted).collect()
 }
 
@@ -147,7 +158,7 @@ mod tests {
     fn titles(line: &str) -> Vec<&'static str> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let owned = OwnedRequest::of(&words);
-        wanted(&owned.as_request(), false, false)
+        wanted(&owned.as_request(), false, false, false)
             .iter()
             .map(|section| section.title)
             .collect()

@@ -1,9 +1,9 @@
-//! The part of docs/CONFIG.md about rules and origins, derived from the lists of keys.
+//! The part of docs/CONFIG.md about rules, origins and events, derived from the lists of keys.
 
 use std::fmt::Write;
 
 use super::reader::Key;
-use super::{origins, read_rules};
+use super::{events, origins, read_rules};
 
 const RULES: &str = "
 ## Rules
@@ -31,7 +31,7 @@ left: `a:*:*` catches `1` and `2:3` of `a:1:2:3`.
 `{key}` the whole key; `{{` and `}}` are braces. A number beyond the stars of a rule is \
 refused when the file is read.
 - Durations are a whole number with its unit: `250ms`, `2s`, `5m`, `1h`, `7d`.
-- CONFIG REWRITE leaves rules and origins as they are.
+- CONFIG REWRITE leaves rules, origins and events as they are.
 - `CORRAL.RELOAD`, or SIGHUP, reads them anew and drops no connection; other settings are not \
 taken up, but must be right, too. If anything in the file is wrong, nothing changes, and the \
 reply and the log say what. Counters go on for a rule of the same name, breaker and queue for an \
@@ -97,6 +97,88 @@ GET, SET and DEL of one key. A value that is no string is a failure.
 
 ";
 
+const EVENTS: &str = "
+## Events
+
+An event is a source of messages that say what changed, each in a table `[[event]]`. What a \
+message names is invalidated: standalone, keys leave the keyspace and tags are invalidated as \
+by `TAG.INVALIDATE`; as a front, keys, and those of tags, are removed upstream.
+
+```toml
+[[event]]
+name = \"orders\"
+kind = \"pubsub\"
+url = \"redis://10.0.0.5:6379\"
+channels = [\"orders.*\"]
+keys = [\"order:{1}\", \"{id}\"]
+tags = [\"user:{user}\"]
+```
+
+- In `keys` and `tags`, `{1}` to `{9}` is what a star of the channel's glob, or of `match`, \
+caught, `{0}` the whole channel or key, `{payload}` the whole message, and any other word the \
+field of that name: of the JSON object that the message is, or of a stream's entry. A field \
+must be a text, a number or a truth value. `{{` and `}}` are braces.
+- A message that lacks what a name is made of, whose key would be longer than 64 KiB or tag \
+longer than 1024 bytes, or that is longer than 1 MiB itself, is counted as `unusable` and \
+passed over; the log is told why, at most every ten seconds, and never what it says.
+- Messages are taken as fast as they can be done, and wait where they come from until then.
+- A lost connection is made again, at once at first, a second later on. A stream and a topic of \
+Kafka go on where they were. What else was sent meanwhile is lost: so all keys that the names \
+could have been (a place stands for anything) expire at once where a rule has a stale window \
+for them, else they are removed, and the same goes for the keys of such tags. The log and \
+`swept` in INFO tell how many. Standalone, that is done at the first connection as well, since \
+values may have come in before. A front that starts leaves alone what upstream has: what was \
+said while it did not run is missed, but for streams and Kafka.
+- `CORRAL.RELOAD` and SIGHUP take up other events, too; one whose settings are the same keeps \
+its connection.
+- As a front, every front removes what its events name; a load under way elsewhere ends unseen \
+where only one front of a `group` is told. Give each front a group of its own then, and each \
+standalone server always.
+
+";
+
+const PUBSUB: &str = "
+### Channels of a Redis
+
+A channel with a `*`, `?`, `[` or `\\` in it is a glob (PSUBSCRIBE), and has stars.
+
+";
+
+const STREAM: &str = "
+### Streams of a Redis
+
+Read as a consumer of a group, and acknowledged when it is done. What this consumer had taken \
+and not acknowledged comes first after a restart, then what is new; what others of the group \
+left lying for longer than `claim-after` is taken over. A group that is not there is made at \
+the end of the stream. Where entries were removed before they were read, all is swept as above.
+
+";
+
+const KEYSPACE: &str = "
+### Notifications of a Redis about its keys
+
+Keys of the database of the `url`, or of `db` at the upstream. `{payload}` is the name of the \
+notification. The Redis must send them: `notify-keyspace-events` needs `K` and the classes of \
+the events; corral warns if it has less, and changes nothing. A node of a cluster tells of its \
+own keys only.
+
+";
+
+const POSTGRES: &str = "
+### NOTIFY of a PostgreSQL
+
+`NOTIFY channel, 'payload'`. The payload has less than 8000 bytes.
+
+";
+
+const KAFKA: &str = "
+### Kafka
+
+`{key}` is the message's key, `{payload}` its value. Committed when it is done. Needs a server \
+that was built with `--features kafka`.
+
+";
+
 /// The sections.
 pub(in crate::config) fn write(text: &mut String) {
     text.push_str(RULES);
@@ -110,6 +192,20 @@ pub(in crate::config) fn write(text: &mut String) {
         (SQL, origins::SQL_KEYS),
         (COMMAND, origins::COMMAND_KEYS),
         (REDIS, origins::REDIS_KEYS),
+    ] {
+        text.push_str(head);
+        table(text, keys);
+    }
+    text.push_str(EVENTS);
+    table(text, events::KEYS);
+    text.push_str("\nThose of a Redis have these, too:\n\n");
+    table(text, events::REDIS_KEYS);
+    for (head, keys) in [
+        (PUBSUB, events::PUBSUB_KEYS),
+        (STREAM, events::STREAM_KEYS),
+        (KEYSPACE, events::KEYSPACE_KEYS),
+        (POSTGRES, events::POSTGRES_KEYS),
+        (KAFKA, events::KAFKA_KEYS),
     ] {
         text.push_str(head);
         table(text, keys);

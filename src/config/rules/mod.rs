@@ -1,9 +1,10 @@
-//! Rules and origins: the tables `[[rule]]` and `[[origin]]` of the TOML file, read and checked.
+//! Rules, origins and events: the tables `[[rule]]`, `[[origin]]` and `[[event]]` of the TOML file,
+//! read and checked.
 //!
 //! A rule says for which keys, by a glob, a missing value comes from which origin, and how long it
 //! is fresh, stale, remembered. An origin says where that is: an HTTP service, a database, a
 //! command, another Redis. What a rule's stars caught stands in an origin's templates as `{1}` to
-//! `{9}`.
+//! `{9}`. An event says which keys and tags are invalidated by the messages of something outside.
 //!
 //! Invariants: [`Rules`] are valid however they were made, alone and together: a rule's origin is
 //! there, can do what the rule asks of it, and names no star that the rule does not have. What is
@@ -12,6 +13,8 @@
 
 pub(super) mod docs;
 mod error;
+mod events;
+pub mod naming;
 mod origins;
 pub mod pattern;
 mod read_rules;
@@ -28,6 +31,7 @@ use toml_edit::Document;
 
 pub use error::Error;
 pub(super) use error::shown;
+use naming::Naming;
 use reader::{Table, tables};
 use template::Template;
 
@@ -38,6 +42,8 @@ pub struct Rules {
     pub origins: Vec<OriginSpec>,
     /// Which keys are treated how; the first that matches counts.
     pub rules: Vec<RuleSpec>,
+    /// Who tells that something changed.
+    pub events: Vec<EventSpec>,
 }
 
 /// How the keys of one pattern are treated.
@@ -238,6 +244,104 @@ pub struct RedisSpec {
     pub pool: PoolSpec,
 }
 
+/// Who tells that something changed, and what is invalidated then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventSpec {
+    /// For people: in logs and figures.
+    pub name: String,
+    /// Where messages come from.
+    pub kind: EventKind,
+    /// The keys that a message invalidates.
+    pub keys: Vec<Naming>,
+    /// The tags that it invalidates.
+    pub tags: Vec<Naming>,
+    /// Whether that may be served stale.
+    pub is_soft: bool,
+    /// The database of keys and tags. `None`: that of a client that selects none.
+    pub db: Option<u16>,
+}
+
+/// The kinds of event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventKind {
+    /// Messages of channels of a Redis.
+    Pubsub(PubsubSpec),
+    /// Entries of a stream of a Redis.
+    Stream(StreamSpec),
+    /// Notifications of a Redis about its keys.
+    Keyspace(KeyspaceSpec),
+    /// NOTIFY of a PostgreSQL.
+    Postgres(PostgresSpec),
+    /// Messages of a topic of Kafka.
+    Kafka(KafkaSpec),
+}
+
+/// Which Redis.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RedisSource {
+    /// Where it is. `None`: the upstream.
+    pub url: Option<Secret<Text>>,
+    /// The password, instead of the URL's.
+    pub password: Option<Secret<Text>>,
+}
+
+/// Messages of channels of a Redis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PubsubSpec {
+    /// Which Redis.
+    pub source: RedisSource,
+    /// Channels, or globs of them.
+    pub channels: Vec<String>,
+}
+
+/// Entries of a stream of a Redis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamSpec {
+    /// Which Redis.
+    pub source: RedisSource,
+    /// The stream's key.
+    pub stream: String,
+    /// The consumer group.
+    pub group: String,
+    /// Who this is in it. `None`: the host's name and the port.
+    pub consumer: Option<String>,
+    /// How long an entry may wait for its consumer until another takes it over.
+    pub claim_after: Duration,
+}
+
+/// Notifications of a Redis about its keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyspaceSpec {
+    /// Which Redis.
+    pub source: RedisSource,
+    /// The glob of keys.
+    pub pattern: String,
+    /// Names of notifications; none is all.
+    pub events: Vec<String>,
+}
+
+/// NOTIFY of a PostgreSQL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresSpec {
+    /// Where it is.
+    pub url: Secret<Text>,
+    /// The password, instead of the URL's.
+    pub password: Option<Secret<Text>>,
+    /// Names of LISTEN.
+    pub channels: Vec<String>,
+}
+
+/// Messages of a topic of Kafka.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaSpec {
+    /// `host:port` of some brokers.
+    pub brokers: Vec<String>,
+    /// The topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+}
+
 /// How connections are made and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSpec {
@@ -280,6 +384,48 @@ impl Text {
             Self::File(path.into())
         } else {
             Self::Plain(text.to_owned())
+        }
+    }
+
+    /// What it says, or what is said where it points. Reads a file.
+    ///
+    /// # Errors
+    /// The variable or the file is not there.
+    pub fn read(&self) -> Result<String, String> {
+        match self {
+            Self::Plain(text) => Ok(text.clone()),
+            Self::Variable(name) => {
+                std::env::var(name).map_err(|_| format!("the variable {name} is not set"))
+            }
+            Self::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
+        }
+    }
+}
+
+impl EventSpec {
+    /// Its kind, as the file has it.
+    #[must_use]
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            EventKind::Pubsub(_) => "pubsub",
+            EventKind::Stream(_) => "stream",
+            EventKind::Keyspace(_) => "keyspace",
+            EventKind::Postgres(_) => "postgres",
+            EventKind::Kafka(_) => "kafka",
+        }
+    }
+
+    /// Which Redis it comes from, if it does from one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&RedisSource> {
+        match &self.kind {
+            EventKind::Pubsub(spec) => Some(&spec.source),
+            EventKind::Stream(spec) => Some(&spec.source),
+            EventKind::Keyspace(spec) => Some(&spec.source),
+            EventKind::Postgres(_) | EventKind::Kafka(_) => None,
         }
     }
 }
@@ -358,7 +504,7 @@ impl PoolSpec {
     };
 }
 
-/// Reads `[[origin]]` and `[[rule]]` of a whole file; its settings are not looked at.
+/// Reads `[[origin]]`, `[[rule]]` and `[[event]]` of a whole file; its settings are not looked at.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -380,6 +526,14 @@ pub fn parse(text: &str) -> Result<Rules, Error> {
         let rule = read_rules::read(&table)?;
         check(&table, &rule, &rules)?;
         rules.rules.push(rule);
+    }
+    for table in tables(&document, "event", text)? {
+        let event = events::read(&table)?;
+        if rules.events.iter().any(|known| known.name == event.name) {
+            let why = format!("there is another event {:?}", event.name);
+            return Err(table.error("name", why));
+        }
+        rules.events.push(event);
     }
     Ok(rules)
 }

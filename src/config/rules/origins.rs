@@ -458,7 +458,7 @@ fn read_sql(table: &Table<'_>, dialect: Dialect) -> Result<SqlSpec, Error> {
 }
 
 /// The URL of a server, if it is known now, has one of these schemes.
-fn read_address(table: &Table<'_>, schemes: &[&str]) -> Result<Secret<Text>, Error> {
+pub(super) fn read_address(table: &Table<'_>, schemes: &[&str]) -> Result<Secret<Text>, Error> {
     let text = table.needed_text("url")?;
     let url = Text::new(&text);
     if let Text::Plain(text) = &url

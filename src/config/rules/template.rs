@@ -63,37 +63,7 @@ impl Template {
     /// # Errors
     /// Why it is none.
     pub fn parse(text: &str, allowed: Allowed) -> Result<Self, String> {
-        if text.len() > TEMPLATE_BYTES_MAX {
-            return Err(format!("is longer than {TEMPLATE_BYTES_MAX} bytes"));
-        }
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if let Some(after) = rest.strip_prefix("{{") {
-                literal.push('{');
-                rest = after;
-            } else if let Some(after) = rest.strip_prefix("}}") {
-                literal.push('}');
-                rest = after;
-            } else if let Some((name, after)) =
-                rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
-            {
-                if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal)));
-                }
-                parts.push(place(name, allowed)?);
-                rest = after;
-            } else {
-                return Err("a brace alone: {{ and }} are braces".to_owned());
-            }
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Text(literal));
-        }
+        let parts = parts_of(text, Part::Text, |name| place(name, allowed))?;
         Ok(Self { parts })
     }
 
@@ -125,6 +95,49 @@ impl Template {
         }
         bytes
     }
+}
+
+/// Takes a text with places apart: what stands as it is, and what stands in braces.
+///
+/// # Errors
+/// Why it is no such text.
+pub(super) fn parts_of<P>(
+    text: &str,
+    literally: impl Fn(String) -> P,
+    place: impl Fn(&str) -> Result<P, String>,
+) -> Result<Vec<P>, String> {
+    if text.len() > TEMPLATE_BYTES_MAX {
+        return Err(format!("is longer than {TEMPLATE_BYTES_MAX} bytes"));
+    }
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        literal.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("{{") {
+            literal.push('{');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("}}") {
+            literal.push('}');
+            rest = after;
+        } else if let Some((name, after)) =
+            rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+        {
+            if !literal.is_empty() {
+                parts.push(literally(std::mem::take(&mut literal)));
+            }
+            parts.push(place(name)?);
+            rest = after;
+        } else {
+            return Err("a brace alone: {{ and }} are braces".to_owned());
+        }
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        parts.push(literally(literal));
+    }
+    Ok(parts)
 }
 
 fn place(inner: &str, allowed: Allowed) -> Result<Part, String> {

@@ -132,14 +132,6 @@ fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn tables_of_a_later_version_are_named_as_such() {
-    assert_eq!(
-        TomlFile::with("port = 1\n\n[[event]]\nkind = 'log'\n").refusal(),
-        "corral.toml:3: [[event]] is not supported yet by this version\n  3 | [[event]]"
-    );
-}
-
-#[test]
 fn rules_and_origins_come_with_the_settings_and_stop_the_start_when_they_are_wrong() {
     let file = TomlFile::with("port = 1\n[[rule]]\nmatch = 'user:*'\nlease = '2s'\n");
     let config = file.start(&[], &[]).unwrap();

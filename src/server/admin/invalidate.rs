@@ -1,7 +1,8 @@
 //! `POST /invalidate`: keys and tags that something outside knows to have changed.
 //!
 //! The body is JSON: `{"keys": ["user:42"], "tags": ["posts"], "db": 0, "soft": false}`, each of
-//! them may be left out. Asked for with `Authorization: Bearer` and `admin-token`; without that
+//! them may be left out; `soft` lets what is invalidated be served stale where a rule has a stale
+//! window for it. Asked for with `Authorization: Bearer` and `admin-token`; without that
 //! setting, for nobody.
 
 use std::sync::Arc;
@@ -14,10 +15,9 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::NO_STORE;
-use crate::clock;
 use crate::command::connection::is_same_secret;
+use crate::events::effect::{self, Invalidation};
 use crate::instance::Instance;
-use crate::keyspace::{Place, View};
 
 /// Bytes of a body.
 pub(super) const BODY_MAX: usize = 1024 * 1024;
@@ -27,7 +27,7 @@ pub(super) async fn invalidate(
     headers: HeaderMap,
     body: Bytes,
 ) -> impl IntoResponse {
-    let (status, answer) = match answer(&instance, &headers, &body) {
+    let (status, answer) = match answer(&instance, &headers, &body).await {
         Ok(answer) => (StatusCode::OK, answer),
         Err((status, why)) => (status, json!({ "error": why })),
     };
@@ -36,7 +36,7 @@ pub(super) async fn invalidate(
 
 type Refused = (StatusCode, String);
 
-fn answer(instance: &Instance, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refused> {
+async fn answer(instance: &Instance, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refused> {
     let token = instance.config().admin_token.clone();
     if token.is_empty() {
         return Err((StatusCode::FORBIDDEN, "admin-token is not set".to_owned()));
@@ -45,25 +45,22 @@ fn answer(instance: &Instance, headers: &HeaderMap, body: &[u8]) -> Result<Value
         let why = "Authorization: Bearer and admin-token".to_owned();
         return Err((StatusCode::UNAUTHORIZED, why));
     }
-    if instance.upstream.is_some() {
-        let why = "keys are upstream's: there is an upstream".to_owned();
-        return Err((StatusCode::NOT_IMPLEMENTED, why));
+    // Which databases upstream has, it says itself.
+    let databases = match &instance.upstream {
+        Some(_) => u16::MAX,
+        None => instance.store.databases(),
+    };
+    let asked = parse(body, databases).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+    match effect::invalidate(instance, asked).await {
+        Ok(done) => Ok(json!({ "keys": done.keys, "of_tags": done.of_tags })),
+        Err(refused) => {
+            let status = match refused {
+                effect::Refused::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+                effect::Refused::Upstream(_) => StatusCode::BAD_GATEWAY,
+            };
+            Err((status, refused.to_string()))
+        }
     }
-    let asked = Asked::parse(body, instance.store.databases())
-        .map_err(|why| (StatusCode::BAD_REQUEST, why))?;
-    let now_ms = clock::unix_ms();
-    let of_tags = {
-        let mut view = View::new(instance.store.lock_none(), now_ms);
-        let tags = asked.tags.iter().map(String::as_bytes);
-        view.invalidate_tags(asked.db, tags, asked.is_soft)
-    };
-    let removed = |key: &&String| {
-        let key = instance.store.key(key.as_bytes());
-        let mut view = View::new(instance.store.lock(key.hash), now_ms);
-        view.remove(Place { db: asked.db, key })
-    };
-    let keys = asked.keys.iter().filter(removed).count();
-    Ok(json!({ "keys": keys, "of_tags": of_tags }))
 }
 
 fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
@@ -72,48 +69,38 @@ fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
     given.is_some_and(|given| is_same_secret(given, token.as_bytes()))
 }
 
-/// What is to be invalidated.
-#[derive(Debug, Default)]
-struct Asked {
-    keys: Vec<String>,
-    tags: Vec<String>,
-    db: u16,
-    is_soft: bool,
+fn parse(body: &[u8], databases: u16) -> Result<Invalidation, String> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let Value::Object(fields) = value else {
+        return Err("an object is expected".to_owned());
+    };
+    let mut asked = Invalidation::default();
+    for (name, value) in fields {
+        take(&mut asked, &name, value, databases)?;
+    }
+    Ok(asked)
 }
 
-impl Asked {
-    fn parse(body: &[u8], databases: u16) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let Value::Object(fields) = value else {
-            return Err("an object is expected".to_owned());
-        };
-        let mut asked = Self::default();
-        for (name, value) in fields {
-            asked.take(&name, value, databases)?;
+fn take(asked: &mut Invalidation, name: &str, value: Value, databases: u16) -> Result<(), String> {
+    match (name, value) {
+        ("keys", Value::Array(list)) => asked.keys = texts(name, list)?,
+        ("tags", Value::Array(list)) => asked.tags = texts(name, list)?,
+        ("soft", Value::Bool(is_soft)) => asked.is_soft = is_soft,
+        ("db", Value::Number(db)) => {
+            let db = db.as_u64().and_then(|db| u16::try_from(db).ok());
+            let db = db.filter(|db| *db < databases);
+            let db = db.ok_or_else(|| "db: there is no such database".to_owned())?;
+            asked.db = Some(db);
         }
-        Ok(asked)
+        ("keys" | "tags" | "soft" | "db", _) => return Err(format!("{name}: not understood")),
+        _ => return Err(format!("{name}: unknown")),
     }
-
-    fn take(&mut self, name: &str, value: Value, databases: u16) -> Result<(), String> {
-        match (name, value) {
-            ("keys", Value::Array(list)) => self.keys = texts(name, list)?,
-            ("tags", Value::Array(list)) => self.tags = texts(name, list)?,
-            ("soft", Value::Bool(is_soft)) => self.is_soft = is_soft,
-            ("db", Value::Number(db)) => {
-                let db = db.as_u64().and_then(|db| u16::try_from(db).ok());
-                let db = db.filter(|db| *db < databases);
-                self.db = db.ok_or_else(|| "db: there is no such database".to_owned())?;
-            }
-            ("keys" | "tags" | "soft" | "db", _) => return Err(format!("{name}: not understood")),
-            _ => return Err(format!("{name}: unknown")),
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-fn texts(name: &str, list: Vec<Value>) -> Result<Vec<String>, String> {
+fn texts(name: &str, list: Vec<Value>) -> Result<Vec<Box<[u8]>>, String> {
     let text = |value| match value {
-        Value::String(text) => Ok(text),
+        Value::String(text) => Ok(text.into_bytes().into()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             Err(format!("{name}: a list of texts is expected"))
         }

@@ -2,8 +2,10 @@
 //! of every command's run time.
 //!
 //! Names begin with `corral_`, units are seconds and bytes. Labels are names of commands, error
-//! codes, numbers of databases, rules and origins of the file: never anything a client can make up.
+//! codes, numbers of databases, rules, origins and events of the file: never anything a client can
+//! make up.
 
+mod events;
 mod loads;
 
 use std::sync::atomic::Ordering;
@@ -48,6 +50,7 @@ pub(super) fn render(instance: &Instance) -> Result<String, Error> {
         None => keyspace(&mut page, &totals),
     }
     loads::write(&mut page, &instance.policy.table());
+    events::write(&mut page, &instance.events.sources());
     memory(&mut page, instance, &totals);
     server(&mut page, instance);
     if let Some(upstream) = &instance.upstream {

@@ -343,7 +343,7 @@ impl<W: Waiter> Link<W> {
 }
 
 /// How long to wait before the next attempt.
-pub(super) struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -353,7 +353,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// With jitter, so that many do not come back at once.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let present = self.0;
         self.0 = (present * 2).min(BACKOFF_MAX);
         present.mul_f64(rand::rng().random_range(0.5..1.0))

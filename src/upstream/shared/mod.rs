@@ -14,6 +14,7 @@ mod pace;
 mod queue;
 mod tracker;
 
+pub(crate) use link::Backoff;
 pub use link::{Link, Shown};
 pub use tracker::{Rung, Tracker};
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use super::ask::{Conversation, Value};
 use super::route::Router;
 use super::slots::SlotMap;
 use crate::upstream::connect::{
     Cause, ConnectError, Connection, Opening, Tls, Upstream, introduce, open,
 };
+use crate::upstream::conversation::{Conversation, Value};
 use crate::upstream::shared::Coherence;
 use crate::upstream::url::{Credentials, Endpoint, UpstreamUrl};
 

@@ -10,7 +10,6 @@
 //! - When the upstream moves, everything that was read from the old server is void before anybody
 //!   is connected to the new one, and all connections to the old one end (`tether.rs`).
 
-mod ask;
 mod cluster;
 mod many;
 mod route;

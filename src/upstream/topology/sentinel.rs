@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::Watched;
-use super::ask::{Conversation, Value};
 use crate::upstream::connect::{Cause, ConnectError, Upstream};
+use crate::upstream::conversation::{Conversation, Value};
 use crate::upstream::url::{Endpoint, Sentinels};
 
 /// How long a Sentinel, or who it names, may take for each step, unless `upstream-timeout` is

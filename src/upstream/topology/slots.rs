@@ -1,6 +1,6 @@
 //! The slots of a Redis Cluster: which one a key is in, and which master has it.
 
-use super::ask::Value;
+use crate::upstream::conversation::Value;
 use crate::upstream::url::Endpoint;
 
 /// Slots of a cluster.

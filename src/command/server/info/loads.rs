@@ -62,7 +62,7 @@ fn of_origin(origin: &Origin) -> String {
 }
 
 /// A name as it can stand between commas.
-fn word(name: &str) -> String {
+pub(super) fn word(name: &str) -> String {
     let shown = |c: char| {
         if c == ',' || c.is_control() { '?' } else { c }
     };

@@ -1,4 +1,7 @@
-//! Questions about the topology, and their answers: one at a time, and understood.
+//! A connection over which the server itself is asked and told: what comes is understood.
+//!
+//! What is said in one go may be answered one by one; what is pushed is heard like an answer. Only
+//! so much is taken of one frame, however long it claims to be.
 
 use std::time::Duration;
 
@@ -8,16 +11,16 @@ use crate::resp::frame::FrameScanner;
 use crate::upstream::connect::{Cause, ConnectError, Connection, Opening, Upstream};
 use crate::upstream::url::{Credentials, Endpoint};
 
-/// Bytes that one answer may have.
+/// Bytes that one answer may have, unless who asks says otherwise.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How deep one may be nested; `CLUSTER SLOTS` of Redis 7 goes to 4.
 const DEPTH_MAX: usize = 8;
 /// Bytes read at once.
-const READ_BYTES: usize = 4096;
+const READ_BYTES: usize = 8 * 1024;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A string, or a number's digits.
     Text(Vec<u8>),
     Null,
@@ -28,7 +31,7 @@ pub(super) enum Value {
 
 impl Value {
     /// Its elements; none if it is no array.
-    pub(super) fn elements(&self) -> &[Self] {
+    pub(crate) fn elements(&self) -> &[Self] {
         match self {
             Self::Array(elements) => elements,
             Self::Text(_) | Self::Null | Self::Error(_) => &[],
@@ -36,7 +39,7 @@ impl Value {
     }
 
     /// Its text, if it is a string.
-    pub(super) fn text(&self) -> Option<&[u8]> {
+    pub(crate) fn text(&self) -> Option<&[u8]> {
         match self {
             Self::Text(text) => Some(text),
             Self::Null | Self::Array(_) | Self::Error(_) => None,
@@ -45,17 +48,43 @@ impl Value {
 }
 
 /// A connection over which one question is asked after the other.
-pub(super) struct Conversation {
+pub(crate) struct Conversation {
     connection: Box<dyn Connection>,
     read: Vec<u8>,
+    /// How much of what was read has been scanned.
+    scanned: usize,
+    scanner: FrameScanner,
+    answer_bytes_max: usize,
+    /// The present answer is too long, and what has come of it was dropped.
+    is_skipping: bool,
+}
+
+/// What has come of an answer.
+pub(crate) enum Heard {
+    Value(Value),
+    /// It was too long, and is passed over.
+    TooLong,
+    NotYet,
 }
 
 impl Conversation {
+    /// One over this connection, with answers of so many bytes at most.
+    pub(crate) fn over(connection: Box<dyn Connection>, answer_bytes_max: usize) -> Self {
+        Self {
+            connection,
+            read: Vec::new(),
+            scanned: 0,
+            scanner: FrameScanner::new(),
+            answer_bytes_max,
+            is_skipping: false,
+        }
+    }
+
     /// Opens one. `timeout`: for all of it, TLS and `AUTH` included.
     ///
     /// # Errors
     /// When there is none within `timeout`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         upstream: &Upstream,
         endpoint: &Endpoint,
         credentials: Option<&Credentials>,
@@ -66,10 +95,7 @@ impl Conversation {
         let opened = tokio::time::timeout(timeout, opening).await;
         let connection = opened.unwrap_or(Err(Cause::TimedOut(timeout)));
         match connection {
-            Ok(connection) => Ok(Self {
-                connection,
-                read: Vec::new(),
-            }),
+            Ok(connection) => Ok(Self::over(connection, ANSWER_BYTES_MAX)),
             Err(cause) => Err(ConnectError::new(endpoint.to_string(), cause)),
         }
     }
@@ -78,14 +104,14 @@ impl Conversation {
     ///
     /// # Errors
     /// What happened to the connection.
-    pub(super) async fn ask(&mut self, words: &[&[u8]], timeout: Duration) -> Result<Value, Cause> {
+    pub(crate) async fn ask(&mut self, words: &[&[u8]], timeout: Duration) -> Result<Value, Cause> {
         self.say(words).await?;
         let heard = tokio::time::timeout(timeout, self.hear()).await;
         heard.unwrap_or(Err(Cause::TimedOut(timeout)))
     }
 
     /// Asks, and does not wait.
-    pub(super) async fn say(&mut self, words: &[&[u8]]) -> Result<(), Cause> {
+    pub(crate) async fn say(&mut self, words: &[&[u8]]) -> Result<(), Cause> {
         let request = Opening::new("", words).bytes;
         self.connection
             .write_all(&request)
@@ -95,17 +121,17 @@ impl Conversation {
     }
 
     /// Waits for the next answer. What was read is kept if it is dropped.
-    pub(super) async fn hear(&mut self) -> Result<Value, Cause> {
+    pub(crate) async fn hear(&mut self) -> Result<Value, Cause> {
+        self.hear_or_skip().await?.ok_or(Cause::NotRedis)
+    }
+
+    /// The same; one that is too long is passed over, and is `None`.
+    pub(crate) async fn hear_or_skip(&mut self) -> Result<Option<Value>, Cause> {
         loop {
-            let scan = FrameScanner::new().scan(&self.read);
-            let scan = scan.map_err(|_| Cause::NotRedis)?;
-            if scan.ended.is_some() {
-                let value = value(&mut &self.read[..scan.len], DEPTH_MAX);
-                self.read.drain(..scan.len);
-                return value.ok_or(Cause::NotRedis);
-            }
-            if self.read.len() > ANSWER_BYTES_MAX {
-                return Err(Cause::NotRedis);
+            match self.heard()? {
+                Heard::Value(value) => return Ok(Some(value)),
+                Heard::TooLong => return Ok(None),
+                Heard::NotYet => {}
             }
             let mut chunk = [0; READ_BYTES];
             match self.connection.read(&mut chunk).await.map_err(Cause::Io)? {
@@ -113,6 +139,38 @@ impl Conversation {
                 read => self.read.extend_from_slice(&chunk[..read]),
             }
         }
+    }
+
+    /// The next answer, as far as it has come.
+    pub(crate) fn heard(&mut self) -> Result<Heard, Cause> {
+        let scan = self.scanner.scan(&self.read[self.scanned..]);
+        let scan = scan.map_err(|_| Cause::NotRedis)?;
+        self.scanned += scan.len;
+        if scan.ended.is_none() {
+            if self.scanned > self.answer_bytes_max {
+                self.is_skipping = true;
+            }
+            if self.is_skipping {
+                self.read.clear();
+                self.scanned = 0;
+            }
+            return Ok(Heard::NotYet);
+        }
+        let is_skipped = std::mem::take(&mut self.is_skipping);
+        let value = value(&mut &self.read[..self.scanned], DEPTH_MAX);
+        self.read.drain(..self.scanned);
+        self.scanned = 0;
+        if is_skipped {
+            return Ok(Heard::TooLong);
+        }
+        value.ok_or(Cause::NotRedis).map(Heard::Value)
+    }
+}
+
+impl Value {
+    /// The value that a whole frame is.
+    pub(crate) fn of(mut frame: &[u8]) -> Option<Self> {
+        value(&mut frame, DEPTH_MAX)
     }
 }
 
@@ -180,5 +238,28 @@ mod tests {
         // Claims more than there is.
         assert_eq!(read(b"*1000000000000\r\n"), None);
         assert_eq!(read(b"$10\r\nab\r\n"), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_passed_over_and_the_next_one_heard() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let long = "x".repeat(1000);
+        let frames = format!("+a\r\n${}\r\n{long}\r\n*1\r\n+b\r\n", long.len());
+        let say = async move { far.write_all(frames.as_bytes()).await.unwrap() };
+        let hear = async {
+            let mut conversation = Conversation::over(Box::new(near), 100);
+            let mut heard = Vec::new();
+            for _ in 0..3 {
+                heard.push(conversation.hear_or_skip().await.unwrap());
+                assert!(conversation.read.capacity() < 1000);
+            }
+            heard
+        };
+        let (heard, ()) = tokio::join!(hear, say);
+        let text = |text: &str| Value::Text(text.into());
+        assert_eq!(
+            heard,
+            [Some(text("a")), None, Some(Value::Array(vec![text("b")]))]
+        );
     }
 }
