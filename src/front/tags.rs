@@ -51,6 +51,7 @@ const OF: &[u8] = script!("of");
 const MEMBERS: &[u8] = script!("members");
 const INVALIDATE: &[u8] = script!("invalidate");
 const UNTAG: &[u8] = script!("untag");
+const OVERWRITE: &[u8] = script!("overwrite");
 const RENAME: &[u8] = script!("rename");
 const SWEEP: &[u8] = script!("sweep");
 
@@ -151,7 +152,7 @@ pub(super) fn set_tagged(
 /// Takes keys out of all their tags.
 pub(super) fn untag(keys: &[Box<[u8]>]) -> Vec<u8> {
     let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
-    eval(UNTAG, &keys, &[b"0"])
+    eval(UNTAG, &keys, &[])
 }
 
 /// What a front knows of the tags upstream.
@@ -232,12 +233,13 @@ impl Shared {
         {
             return Cow::Owned(instead);
         }
-        if let Some(if_absent) = leaves_tags(command.name, request) {
-            let mut keys = Vec::new();
-            for_each_key(command, request, |at| keys.push(request.argument(at)));
-            let untag = eval(UNTAG, &keys, &[if_absent]);
-            let database = self.session.database;
-            self.link().send(database, &untag, Waiting::Nobody);
+        if command.name == "set" {
+            return Cow::Owned(set_request(request, &[], (0, 0), None));
+        }
+        if let Some(if_absent) = leaves_tags(command.name)
+            && request.len() <= WORDS_MAX
+        {
+            return Cow::Owned(overwriting(command, request, if_absent));
         }
         Cow::Borrowed(raw)
     }
@@ -304,15 +306,19 @@ fn renamed(command: &Command, request: &Request<'_>) -> Option<Vec<u8>> {
     Some(eval(RENAME, &keys, &arguments))
 }
 
-/// Whether a command overwrites or removes its keys, so that they leave their tags: `1` if it does
-/// so only with those that are not there.
-fn leaves_tags(name: &str, request: &Request<'_>) -> Option<&'static [u8]> {
+/// A command that overwrites or removes its keys, which leave their tags by it.
+fn overwriting(command: &Command, request: &Request<'_>, if_absent: &[u8]) -> Vec<u8> {
+    let mut keys = Vec::new();
+    for_each_key(command, request, |at| keys.push(request.argument(at)));
+    let mut arguments = vec![if_absent];
+    arguments.extend(request.iter_from(0));
+    eval(OVERWRITE, &keys, &arguments)
+}
+
+/// Whether a command, other than SET, overwrites or removes its keys: `1` if it does so only with
+/// those that are not there.
+fn leaves_tags(name: &str) -> Option<&'static [u8]> {
     match name {
-        "set" => {
-            let mut options = request.iter_from(3);
-            let only_new = options.any(|word| word.eq_ignore_ascii_case(b"NX"));
-            Some(if only_new { b"1" } else { b"0" })
-        }
         "setnx" | "msetnx" => Some(b"1"),
         "setex" | "psetex" | "getset" | "mset" | "del" | "unlink" | "getdel" => Some(b"0"),
         _ => None,
@@ -452,6 +458,8 @@ const SWEEPING: &[u8] = b"corral:sweeping";
 const SET_TAGS_LEN_MIN: usize = 6;
 /// Keys that one script removes at most: others wait as long.
 const KEYS_AT_ONCE: &[u8] = b"256";
+/// Words of a command that a script can pass on. Keys of a longer one keep their tags.
+const WORDS_MAX: usize = 4096;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What one sweep looks at: so many tags, and so many keys of each.
 const SWEPT_TAGS: &[u8] = b"16";

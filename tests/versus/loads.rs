@@ -441,6 +441,24 @@ fn a_load_that_began_before_its_tag_was_invalidated_is_not_stored() {
 }
 
 #[test]
+fn a_write_that_the_origin_refuses_takes_no_tags_away() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::open());
+    let front = origin.front(&upstream, "write = \"through\"");
+    let mut client = front.connect();
+    assert_eq!(client.say("SET user:1 one TAGS 1 t"), "+OK\r\n");
+    assert_eq!(origin.has("1").as_deref(), Some("one"));
+    origin.put("bad", "");
+    assert!(client.say("SET user:1 two").starts_with("-ORIGIN"));
+    assert!(client.say("SETEX user:1 100 two").starts_with("-ORIGIN"));
+    assert_eq!(client.say("TAG.INVALIDATE t"), ":1\r\n");
+    fs::remove_file(origin.path("values").join("bad")).expect("it was there");
+    assert_eq!(client.say("SET user:1 three TAGS 1 t"), "+OK\r\n");
+    assert_eq!(client.say("SET user:1 four"), "+OK\r\n");
+    assert_eq!(origin.has("1").as_deref(), Some("four"));
+    assert_eq!(client.say("TAG.CARD t"), ":0\r\n");
+}
+
+#[test]
 fn a_loaded_value_has_the_tags_that_its_origin_names() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("corral.toml");

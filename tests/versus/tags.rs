@@ -237,6 +237,26 @@ fn what_is_asked_behind_an_invalidation_is_answered_after_it() {
 }
 
 #[test]
+fn a_write_of_very_many_keys_passes_while_there_are_tags() {
+    let upstream = Server::redis(&[]);
+    let front = coherent(&upstream, &[]);
+    let mut client = front.connect();
+    for pairs in [2047, 2048, 10_000] {
+        assert_eq!(client.say("SET k0 v TAGS 1 t"), "+OK\r\n");
+        let words: Vec<String> = (0..pairs).map(|key| format!("k{key} w")).collect();
+        assert_eq!(client.say(&format!("MSET {}", words.join(" "))), "+OK\r\n");
+        assert_eq!(client.say("GET k0"), "$1\r\nw\r\n");
+        let last = format!("GET k{}", pairs - 1);
+        assert_eq!(client.say(&last), "$1\r\nw\r\n");
+        let keeps = usize::from(2 * pairs + 1 > 4096);
+        assert_eq!(client.say("TAG.CARD t"), format!(":{keeps}\r\n"), "{pairs}");
+        let names: Vec<String> = (0..pairs).map(|key| format!("k{key}")).collect();
+        let removed = client.say(&format!("DEL {}", names.join(" ")));
+        assert_eq!(removed, format!(":{pairs}\r\n"));
+    }
+}
+
+#[test]
 fn tags_outlive_the_front() {
     let upstream = Server::redis(&[]);
     {

@@ -1,5 +1,3 @@
--- Before keys are overwritten or removed. KEYS: they. ARGV[1]: '1' if only those are that are absent.
-for _, key in ipairs(KEYS) do
-    if ARGV[1] ~= '1' or redis.call('EXISTS', key) == 0 then untag(key) end
-end
+-- Keys that are about to be removed leave their tags. KEYS: they.
+for _, key in ipairs(KEYS) do untag(key) end
 return 0
