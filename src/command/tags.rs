@@ -3,7 +3,6 @@
 //! A tag belongs to a database, as its keys do. What a tag is, and when its keys are not there any
 //! more, is `store::tags`' business.
 
-use super::cache::refuse_in_front;
 use super::keys::{Pattern, parse_cursor};
 use super::options::{Rest, integer, is_word};
 use super::{CommandError, Context};
@@ -156,6 +155,15 @@ pub(super) fn given(request: &Request<'_>, rest: &mut Rest<'_>) -> Result<(usize
         rest.required()?;
     }
     Ok((first, count))
+}
+
+/// As a front, what comes here is what cannot go upstream as one request.
+fn refuse_in_front(context: &Context<'_>, command: &str) -> Result {
+    if context.instance.upstream.is_none() {
+        return Ok(());
+    }
+    let text = format!("ERR '{command}' needs a shared connection in front of a cluster");
+    Err(CommandError::other(text))
 }
 
 /// What is wrong with tags that a client gives to a key.

@@ -506,6 +506,9 @@ impl Shared {
             (Class::Near, Some(command)) => self.near(request, raw, command, known.hash, now),
             (Class::NearEach, Some(command)) => self.near_each(request, raw, command, now),
             (Class::Writes, Some(command)) => {
+                if let Some(flow) = self.set_in_steps(command, request) {
+                    return flow;
+                }
                 let raw = self.with_tags(command, request, raw);
                 if self.front.instance.policy.is_on() {
                     return self.write_by_rule(command, request, &raw);

@@ -139,13 +139,7 @@ async fn store(
     if let Some(ttl) = &ttl {
         words.extend([&b"PX"[..], ttl.as_bytes()]);
     }
-    let Some(request) = request_to_store(pool, &brought, &words, since) else {
-        return;
-    };
-    let Some(link) = pool.any_link().map(Rc::clone) else {
-        return;
-    };
-    let is_stored = is_ok(ask_over(&link, u32::from(db), &request).await.as_deref());
+    let is_stored = is_ok(send(pool, &brought, &words, since).await.as_deref());
     if is_stored && brought.is_void() {
         // It was changed while the value was on its way, perhaps before that got there.
         ask(
@@ -157,27 +151,32 @@ async fn store(
     }
 }
 
-/// The request that stores a loaded value, by words of `SET`. Nothing, if it has tags, and it is
-/// not known since when.
-fn request_to_store(
-    pool: &Pool,
+/// Sends a loaded value, by words of `SET`: the reply. Nothing, if it has tags, and it is not known
+/// since when.
+async fn send(
+    pool: &Rc<Pool>,
     brought: &Brought,
     words: &[&[u8]],
     since: Option<u64>,
 ) -> Option<Vec<u8>> {
-    let front = &pool.front;
-    let has_tags = !brought.tags.is_empty() && !front.upstream.is_cluster();
-    if !has_tags && !front.tags.are_used() {
-        let mut all = vec![&b"SET"[..], &brought.key];
-        all.extend(words);
-        return Some(request_of(&all));
-    }
-    if has_tags {
+    let (front, link) = (&pool.front, Rc::clone(pool.any_link()?));
+    let (key, is_cluster) = (&*brought.key, front.upstream.is_cluster());
+    let tags: Vec<_> = brought.tags.iter().map(Vec::as_slice).collect();
+    if !tags.is_empty() {
         front.tags.note_use();
         since?;
     }
-    let tags: Vec<_> = brought.tags.iter().map(Vec::as_slice).collect();
-    Some(tags::set_tagged(&brought.key, words, &tags, since))
+    if is_cluster && !tags.is_empty() {
+        return tags::Steps(link).set(key, words, &tags, since).await.ok();
+    }
+    let request = if is_cluster || !front.tags.are_used() {
+        let mut all = vec![&b"SET"[..], key];
+        all.extend(words);
+        request_of(&all)
+    } else {
+        tags::set_tagged(key, words, &tags, since)
+    };
+    ask_over(&link, u32::from(brought.db), &request).await
 }
 
 /// Upstream's reply to a request, if there is one.

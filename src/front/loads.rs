@@ -87,7 +87,7 @@ impl Ruled {
         let _ = pool.front.tracker.fence().await;
         let policy = Arc::clone(&pool.front.instance.policy);
         let ruled = Rc::new(*self);
-        let gone = gone(&pool, &ruled.link, ruled.db).await;
+        let gone = tags::count_now(&ruled.link, u32::from(ruled.db)).await;
         let mut nils = Vec::new();
         for seat in seats {
             let place = (ruled.db, &*ruled.key);
@@ -192,15 +192,6 @@ impl Shared {
     }
 }
 
-/// Upstream's count of invalidated tags: who is told now that there is no value makes one that is
-/// as old as this.
-async fn gone(pool: &Pool, link: &Rc<Link<Waiting>>, db: u16) -> Option<u64> {
-    if pool.front.upstream.is_cluster() {
-        return None;
-    }
-    tags::count_now(link, u32::from(db)).await
-}
-
 /// Notes when those begin who hold the lease of a key and are to be told so.
 async fn note_beginning(
     pool: &Pool,
@@ -208,7 +199,7 @@ async fn note_beginning(
     place: (u16, &[u8]),
     holders: &[Seat],
 ) {
-    if let Some(gone) = gone(pool, link, place.0).await {
+    if let Some(gone) = tags::count_now(link, u32::from(place.0)).await {
         let policy = &pool.front.instance.policy;
         for seat in holders {
             policy.begins_elsewhere(seat.client, place, gone);

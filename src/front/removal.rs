@@ -105,12 +105,9 @@ impl Pool {
         tags: Vec<Box<[u8]>>,
         tell: oneshot::Sender<Removed>,
     ) {
-        if self.front.upstream.is_cluster() {
-            let _ = tell.send(Err("tags: there are none in a cluster".to_owned()));
-            return;
-        }
+        let is_cluster = self.front.upstream.is_cluster();
         let removed = match self.link_to(database).await {
-            Ok(link) => tags::remove_tagged(&link, database, &tags)
+            Ok(link) => tags::remove_tagged(&link, (is_cluster, database), &tags)
                 .await
                 .map(|removed| usize::try_from(removed).unwrap_or(usize::MAX))
                 .map_err(|reply| error_of(&reply)),

@@ -11,12 +11,18 @@
 //! making began before is not stored after: whoever makes one notes upstream's count of
 //! invalidations (`corral:seq`) when it begins.
 //!
-//! The scripts name keys as they find them, which a Cluster does not allow: there tags are refused.
+//! The scripts name keys as they find them, which a Cluster does not allow: [`cluster`] has the
+//! steps that do the same there.
+
+mod cluster;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+pub(super) use cluster::Steps;
 
 use super::client::{Flow, Shared};
 use super::keeping::ask_over;
@@ -28,6 +34,7 @@ use crate::command::keys_of::for_each_key;
 use crate::command::spec::Command;
 use crate::command::strings::tags_in_set;
 use crate::command::{lookup, tags as own};
+use crate::near::Why;
 use crate::resp::frame::Kind;
 use crate::resp::{Protocol, Reply, Request};
 use crate::upstream::Upstream;
@@ -64,22 +71,25 @@ fn eval(script: &[u8], keys: &[&[u8]], arguments: &[&[u8]]) -> Vec<u8> {
     request_of(&words)
 }
 
-/// What goes upstream instead of a request about tags, if it is one, and is to be understood.
+/// What goes upstream instead of a request about tags, if it is one, and is to be understood, and
+/// one request can do it.
 pub(super) fn translate(upstream: &Upstream, request: &Request<'_>) -> Option<Vec<u8>> {
-    if upstream.is_cluster() {
-        return None;
-    }
     // Of all names that pass by, few are this long, have a point, or are SET's.
     match request.argument(0) {
-        [b't' | b'T', _, _, b'.', ..] => instead_of(request),
-        [b's' | b'S', b'e' | b'E', b't' | b'T'] => instead_of_set(request),
+        [b't' | b'T', _, _, b'.', ..] => instead_of(request, upstream.is_cluster()),
+        [b's' | b'S', b'e' | b'E', b't' | b'T'] if !upstream.is_cluster() => {
+            instead_of_set(request)
+        }
         _ => None,
     }
 }
 
-fn instead_of(request: &Request<'_>) -> Option<Vec<u8>> {
+fn instead_of(request: &Request<'_>, is_cluster: bool) -> Option<Vec<u8>> {
     let command = lookup::resolve(request).ok()?;
     let key = request.argument(1);
+    if is_cluster && command.name != "tag.scan" {
+        return cluster::in_one_step(command.name, key);
+    }
     let behind: Vec<_> = request.iter_from(2).collect();
     Some(match command.name {
         "tag.add" => {
@@ -114,23 +124,16 @@ fn instead_of_set(request: &Request<'_>) -> Option<Vec<u8>> {
         return None;
     }
     let (first, count) = tags_in_set(request)?;
-    let tags: Vec<_> = request.iter_from(first).take(count).collect();
-    Some(set_request(request, &tags, (first - 2, count + 2), None))
-}
-
-/// `SET` as it was asked for, but for so many arguments from one on, with these tags.
-fn set_request(
-    request: &Request<'_>,
-    tags: &[&[u8]],
-    (left_out, count): (usize, usize),
-    since: Option<u64>,
-) -> Vec<u8> {
-    let arguments = request.iter_from(2).enumerate();
-    let words: Vec<_> = arguments
-        .filter(|(at, _)| !(left_out..left_out + count).contains(&(at + 2)))
-        .map(|(_, word)| word)
-        .collect();
-    set_tagged(request.argument(1), &words, tags, since)
+    let tagged = Tagged {
+        tags: request
+            .iter_from(first)
+            .take(count)
+            .map(<[u8]>::to_vec)
+            .collect(),
+        left_out: first - 2..first + count,
+        since: None,
+    };
+    Some(tagged.request(request))
 }
 
 /// Sets a key to a value, by words of `SET`, with these tags. Its making began at `since`, by
@@ -177,35 +180,80 @@ impl Tags {
 impl Shared {
     /// `TAG.*`; nothing where it is the front's own handler's to say what is wrong.
     pub(super) fn about_tags(&mut self, command: &Command, request: &Request<'_>) -> Option<Flow> {
-        let instead = translate(&self.front.upstream, request)?;
-        if command.name != "tag.invalidate" {
+        let is_cluster = self.front.upstream.is_cluster();
+        if command.name == "tag.invalidate" {
+            let tags: Vec<Box<[u8]>> = own::invalidated(request).map(Box::from).collect();
+            let (pool, link) = (Rc::clone(&self.pool), Rc::clone(self.link()));
+            let database = self.session.database;
+            return Some(self.in_steps(async move {
+                let removed = remove_tagged(&link, (is_cluster, database), &tags).await;
+                pool.front.settle_write().await;
+                removed.map(number_reply)
+            }));
+        }
+        if let Some(instead) = translate(&self.front.upstream, request) {
             self.front.tags.note_use();
             self.plain(&instead);
             return Some(Flow::Taken);
         }
+        if is_cluster {
+            return self.about_tags_in_steps(command, request);
+        }
+        None
+    }
+
+    /// The same, in front of a Cluster.
+    fn about_tags_in_steps(&mut self, command: &Command, request: &Request<'_>) -> Option<Flow> {
+        let steps = Steps(Rc::clone(self.link()));
+        let first = Box::<[u8]>::from(request.argument(1));
+        let tags: Vec<Box<[u8]>> = request.iter_from(2).map(Box::from).collect();
+        let protocol = self.session.protocol;
+        match command.name {
+            "tag.add" if own::check(request.iter_from(2)).is_ok() => {
+                self.front.tags.note_use();
+                Some(self.in_steps(async move {
+                    steps.add(&first, &borrowed(&tags)).await.map(number_reply)
+                }))
+            }
+            "tag.rem" => Some(self.in_steps(async move {
+                let removed = steps.remove(&first, &borrowed(&tags)).await;
+                removed.map(number_reply)
+            })),
+            "tag.card" => Some(self.in_steps(async move {
+                let keys = steps.members(&first).await?;
+                Ok(number_reply(keys.len() as u64))
+            })),
+            "tag.members" => Some(self.in_steps(async move {
+                let keys = steps.members(&first).await?;
+                let mut reply = Reply::new(protocol);
+                reply.set(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
+                Ok(reply.bytes().to_vec())
+            })),
+            _ => None,
+        }
+    }
+
+    /// Does what takes several requests; what the client asks next waits for its reply.
+    fn in_steps(
+        &mut self,
+        steps: impl Future<Output = Result<Vec<u8>, Vec<u8>>> + 'static,
+    ) -> Flow {
         if !self.outbox.is_idle() {
-            return Some(Flow::Wait);
+            return Flow::Wait;
         }
         self.waits_for_replies = true;
         self.outbox.begin_unknown();
         let place = self.expect();
-        let tags: Vec<Box<[u8]>> = own::invalidated(request).map(Box::from).collect();
-        let (pool, link) = (Rc::clone(&self.pool), Rc::clone(self.link()));
-        let database = self.session.database;
         tokio::task::spawn_local(async move {
-            let removed = remove_tagged(&link, database, &tags).await;
-            pool.front.settle_write().await;
+            let reply = steps.await;
             place.outbox.end_unknown();
-            match removed {
-                Ok(removed) => {
-                    let mut reply = Reply::new(Protocol::Resp2);
-                    reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
-                    place.put(reply.bytes(), Some(Kind::Reply));
-                }
+            match reply {
+                Ok(reply) => place.put(&reply, Some(Kind::Reply)),
                 Err(error) => place.put(&error, Some(Kind::Error)),
             }
         });
-        Some(Flow::TakenAndWait)
+        Flow::TakenAndWait
     }
 
     /// A write as it goes upstream: what it does to the tags of its keys goes with it.
@@ -216,36 +264,76 @@ impl Shared {
         raw: &'r [u8],
     ) -> Cow<'r, [u8]> {
         let tags = &self.front.tags;
-        if self.front.upstream.is_cluster() {
-            return Cow::Borrowed(raw);
-        }
-        if command.name == "set"
-            && let Some(instead) = self.set_with_tags(request)
-        {
+        if let Some(tagged) = self.tagged(command, request) {
             tags.note_use();
-            return Cow::Owned(instead);
+            return Cow::Owned(tagged.request(request));
         }
         if !tags.are_used() {
             return Cow::Borrowed(raw);
         }
+        let is_cluster = self.front.upstream.is_cluster();
         if let "rename" | "renamenx" | "copy" = command.name
+            && !is_cluster
             && let Some(instead) = renamed(command, request)
         {
             return Cow::Owned(instead);
         }
-        if command.name == "set" {
-            return Cow::Owned(set_request(request, &[], (0, 0), None));
+        if command.name == "set" && !is_cluster {
+            return Cow::Owned(Tagged::default().request(request));
         }
-        if let Some(if_absent) = leaves_tags(command.name)
-            && request.len() <= WORDS_MAX
+        if let Some(if_absent) = leaves_tags(command.name, request)
+            && let Some(instead) = overwriting(command, request, if_absent, is_cluster)
         {
-            return Cow::Owned(overwriting(command, request, if_absent));
+            return Cow::Owned(instead);
         }
         Cow::Borrowed(raw)
     }
 
-    /// `SET`, if the value gets tags: the client's, and those that a rule gives to its key.
-    fn set_with_tags(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+    /// A `SET` whose value gets tags, in front of a Cluster.
+    pub(super) fn set_in_steps(
+        &mut self,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Option<Flow> {
+        if !self.front.upstream.is_cluster() {
+            return None;
+        }
+        let tagged = self.tagged(command, request)?;
+        let key = Box::<[u8]>::from(request.argument(1));
+        if self.front.instance.policy.writes_through(&key) {
+            self.outbox.say(NOT_THROUGH);
+            return Some(Flow::Taken);
+        }
+        if !self.outbox.is_idle() {
+            return Some(Flow::Wait);
+        }
+        self.front.tags.note_use();
+        let words = tagged.words(request).map(Box::from);
+        let words: Vec<Box<[u8]>> = words.collect();
+        let (pool, link) = (Rc::clone(&self.pool), Rc::clone(self.link()));
+        for_each_key(command, request, |at| {
+            self.front.void(request.argument(at), Why::WriteStart);
+        });
+        let db = u16::try_from(self.session.database).unwrap_or_default();
+        let policy = &self.front.instance.policy;
+        policy.made_elsewhere(self.client.id, db, &key);
+        Some(self.in_steps(async move {
+            let tags: Vec<&[u8]> = tagged.tags.iter().map(Vec::as_slice).collect();
+            let steps = Steps(link);
+            let reply = steps
+                .set(&key, &borrowed(&words), &tags, tagged.since)
+                .await;
+            pool.front.void(&key, Why::WriteEnd);
+            reply
+        }))
+    }
+
+    /// What there is of tags in a `SET`, if its value gets any: the client's, and those that a rule
+    /// gives to its key.
+    fn tagged(&self, command: &Command, request: &Request<'_>) -> Option<Tagged> {
+        if command.name != "set" {
+            return None;
+        }
         let policy = &self.front.instance.policy;
         let key = request.argument(1);
         let of_rule = if policy.is_on() {
@@ -253,37 +341,81 @@ impl Shared {
         } else {
             Vec::new()
         };
-        let has_options = request.len() >= SET_TAGS_LEN_MIN;
-        if !has_options && of_rule.is_empty() {
+        if request.len() < SET_TAGS_LEN_MIN && of_rule.is_empty() {
             return None;
         }
         let given = tags_in_set(request);
         if given.is_none() && of_rule.is_empty() {
             return None;
         }
-        let (left_out, count) = given.map_or((0, 0), |(first, count)| (first - 2, count + 2));
-        let given = request
-            .iter_from(left_out + 2)
-            .take(count.saturating_sub(2));
-        let tags: Vec<_> = given.chain(of_rule.iter().map(Vec::as_slice)).collect();
+        let left_out = given.map_or(0..0, |(first, count)| first - 2..first + count);
+        let given = request.iter_from(left_out.start + 2);
+        let given = given.take(left_out.len().saturating_sub(2));
         let db = u16::try_from(self.session.database).ok();
-        let since = db.and_then(|db| policy.began_elsewhere(self.client.id, db, key));
-        Some(set_request(request, &tags, (left_out, count), since))
+        Some(Tagged {
+            tags: given.map(<[u8]>::to_vec).chain(of_rule).collect(),
+            left_out,
+            since: db.and_then(|db| policy.began_elsewhere(self.client.id, db, key)),
+        })
     }
+}
+
+/// A `SET` whose value gets tags, or gets rid of them.
+#[derive(Default)]
+struct Tagged {
+    tags: Vec<Vec<u8>>,
+    /// The arguments that say so.
+    left_out: Range<usize>,
+    /// Upstream's count of invalidations when the value's making began, if that was before now.
+    since: Option<u64>,
+}
+
+impl Tagged {
+    /// The value, and the options but for the tags.
+    fn words<'r>(&self, request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
+        let arguments = request.iter_from(2).enumerate();
+        let is_left_out = |at: usize| self.left_out.contains(&(at + 2));
+        arguments
+            .filter(move |(at, _)| !is_left_out(*at))
+            .map(|(_, word)| word)
+    }
+
+    fn request(&self, request: &Request<'_>) -> Vec<u8> {
+        let words: Vec<_> = self.words(request).collect();
+        let tags: Vec<_> = self.tags.iter().map(Vec::as_slice).collect();
+        set_tagged(request.argument(1), &words, &tags, self.since)
+    }
+}
+
+fn borrowed(words: &[Box<[u8]>]) -> Vec<&[u8]> {
+    words.iter().map(|word| &**word).collect()
+}
+
+fn number_reply(number: u64) -> Vec<u8> {
+    let mut reply = Reply::new(Protocol::Resp2);
+    reply.integer(i64::try_from(number).unwrap_or(i64::MAX));
+    reply.bytes().to_vec()
 }
 
 impl Shared {
     /// Gives the keys that were just written the tags of their rules; `SET` had them with it.
     pub(super) fn tag_by_rules(&self, command: &Command, request: &Request<'_>) {
         let policy = &self.front.instance.policy;
-        if !policy.is_on() || command.name == "set" || self.front.upstream.is_cluster() {
+        if !policy.is_on() || command.name == "set" {
             return;
         }
         let most = own::TAGS_PER_KEY_MAX.to_string();
         for_each_key(command, request, |at| {
             let key = request.argument(at);
             let tags = policy.tags_of(key);
-            if !tags.is_empty() {
+            if !tags.is_empty() && self.front.upstream.is_cluster() {
+                let (key, steps) = (Box::<[u8]>::from(key), Steps(Rc::clone(self.link())));
+                tokio::task::spawn_local(async move {
+                    let tags: Vec<_> = tags.iter().map(Vec::as_slice).collect();
+                    // Told to nobody, as nobody asked for it.
+                    let _ = steps.add(&key, &tags).await;
+                });
+            } else if !tags.is_empty() {
                 let mut arguments = vec![most.as_bytes(), TOO_MANY_TAGS.as_bytes()];
                 arguments.extend(tags.iter().map(Vec::as_slice));
                 let add = eval(ADD, &[key], &arguments);
@@ -306,19 +438,39 @@ fn renamed(command: &Command, request: &Request<'_>) -> Option<Vec<u8>> {
     Some(eval(RENAME, &keys, &arguments))
 }
 
-/// A command that overwrites or removes its keys, which leave their tags by it.
-fn overwriting(command: &Command, request: &Request<'_>, if_absent: &[u8]) -> Vec<u8> {
+/// A command that overwrites or removes its keys, which leave their tags by it. Nothing where it
+/// cannot be done in one step.
+fn overwriting(
+    command: &Command,
+    request: &Request<'_>,
+    if_absent: &[u8],
+    is_cluster: bool,
+) -> Option<Vec<u8>> {
+    if request.len() > WORDS_MAX {
+        return None;
+    }
     let mut keys = Vec::new();
     for_each_key(command, request, |at| keys.push(request.argument(at)));
-    let mut arguments = vec![if_absent];
-    arguments.extend(request.iter_from(0));
-    eval(OVERWRITE, &keys, &arguments)
+    let words: Vec<_> = request.iter_from(0).collect();
+    if is_cluster {
+        let [key] = keys[..] else {
+            return None;
+        };
+        return Some(cluster::overwriting(key, if_absent, &words));
+    }
+    let arguments: Vec<_> = std::iter::once(if_absent).chain(words).collect();
+    Some(eval(OVERWRITE, &keys, &arguments))
 }
 
-/// Whether a command, other than SET, overwrites or removes its keys: `1` if it does so only with
-/// those that are not there.
-fn leaves_tags(name: &str) -> Option<&'static [u8]> {
+/// Whether a command overwrites or removes its keys: `1` if it does so only with those that are not
+/// there.
+fn leaves_tags(name: &str, request: &Request<'_>) -> Option<&'static [u8]> {
     match name {
+        "set" => {
+            let mut options = request.iter_from(3);
+            let only_new = options.any(|word| word.eq_ignore_ascii_case(b"NX"));
+            Some(if only_new { b"1" } else { b"0" })
+        }
         "setnx" | "msetnx" => Some(b"1"),
         "setex" | "psetex" | "getset" | "mset" | "del" | "unlink" | "getdel" => Some(b"0"),
         _ => None,
@@ -331,9 +483,12 @@ fn leaves_tags(name: &str) -> Option<&'static [u8]> {
 /// The reply that says what is wrong.
 pub(super) async fn remove_tagged(
     link: &Rc<Link<Waiting>>,
-    database: u32,
+    (is_cluster, database): (bool, u32),
     tags: &[Box<[u8]>],
 ) -> Result<u64, Vec<u8>> {
+    if is_cluster {
+        return Steps(Rc::clone(link)).invalidate(tags).await;
+    }
     let (mut began, mut removed) = (Vec::new(), 0);
     loop {
         let mut arguments = vec![KEYS_AT_ONCE, &began];
@@ -405,9 +560,7 @@ pub(super) async fn look_after(pool: Rc<Pool>) {
         let Some(link) = pool.any_link().map(Rc::clone) else {
             continue;
         };
-        if pool.front.upstream.is_cluster() {
-            continue;
-        }
+        let is_cluster = pool.front.upstream.is_cluster();
         for database in pool.front.databases_known() {
             if !pool.front.tags.are_used() {
                 let exists = request_of(&[b"EXISTS", NAMES, SEQ]);
@@ -416,7 +569,11 @@ pub(super) async fn look_after(pool: Rc<Pool>) {
                     pool.front.tags.note_use();
                 }
             }
-            if pool.front.tags.are_used() {
+            if pool.front.tags.are_used() && is_cluster {
+                let steps = Steps(Rc::clone(&link));
+                // Told to nobody: it is tried again.
+                let _ = steps.sweep(SWEPT_TAGS, SWEPT_KEYS).await;
+            } else if pool.front.tags.are_used() {
                 sweep(&link, database).await;
             }
         }
@@ -448,6 +605,9 @@ async fn sweep(link: &Rc<Link<Waiting>>, database: u32) {
     }
 }
 
+/// A write that an origin takes first goes upstream as it is.
+const NOT_THROUGH: &[u8] =
+    b"-ERR in front of a cluster, a key that is written through has no tags\r\n";
 /// Names of keys upstream, as `common.lua` has them.
 const NAMES: &[u8] = b"corral:tags";
 const MEMBERS_OF: &[u8] = b"corral:members:";

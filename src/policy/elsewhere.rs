@@ -283,6 +283,16 @@ impl Policy {
         self.shared.gone.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whether a write of this key goes to an origin first.
+    #[must_use]
+    pub fn writes_through(&self, key: &[u8]) -> bool {
+        let table = self.shared.table.read();
+        table.has_through()
+            && table
+                .find(key)
+                .is_some_and(|active| active.writes_through())
+    }
+
     /// The tags that a rule gives to the value of a key.
     #[must_use]
     pub fn tags_of(&self, key: &[u8]) -> Vec<Vec<u8>> {

@@ -6,6 +6,7 @@ use corral::clock;
 use corral::upstream::topology::slot_of;
 
 use super::common::{Client, Server, elements, free_port, reads, request, text, until, value};
+use super::tags::{LINES, sorted};
 
 /// Three masters with a third of the slots each, and replicas of the first one.
 struct Cluster {
@@ -421,5 +422,54 @@ fn a_master_that_dies_is_replaced_by_its_replica() {
         let before = reads(&mut replica);
         (0..50).for_each(|_| assert_eq!(value(&mut client, &lost), "49"));
         reads(&mut replica) == before
+    });
+}
+
+#[test]
+fn tags_are_as_one_server_would_have_them() {
+    let cluster = Cluster::start(0);
+    let (front, other) = (cluster.front("yes"), cluster.front("yes"));
+    let standalone = Server::corral(&[]);
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let mut clients = [standalone.connect(), front.connect()];
+        for client in &mut clients {
+            client.say(hello);
+        }
+        let mut has_renamed = false;
+        for line in LINES {
+            // Tags stay behind, and those without keys are listed for a while.
+            has_renamed =
+                (has_renamed || *line == "SET a 1 TAGS 1 t") && !line.starts_with("EXISTS");
+            if has_renamed || line.starts_with("TAG.SCAN 0") {
+                continue;
+            }
+            let [right, said] = clients.each_mut().map(|client| client.say(line));
+            assert_eq!(sorted(&said), sorted(&right), "{line}, after {hello}");
+        }
+    }
+    let (mut here, mut there) = (front.connect(), other.connect());
+    for round in 0..5 {
+        let keys = 600;
+        for key in 0..keys {
+            here.send(format!("SET k{key} {round} TAGS 2 t of:{key}\r\n").as_bytes());
+        }
+        for _ in 0..keys {
+            assert_eq!(here.frame().expect("a reply"), b"+OK\r\n");
+        }
+        until("the other front has heard of it", || {
+            there.say("GET k7") == format!("$1\r\n{round}\r\n")
+        });
+        assert_eq!(there.say("TAG.CARD t"), format!(":{keys}\r\n"));
+        assert_eq!(here.say("TAG.INVALIDATE t"), format!(":{keys}\r\n"));
+        for key in 0..keys {
+            assert_eq!(here.say(&format!("GET k{key}")), "$-1\r\n");
+        }
+        until("the other front has heard of that", || {
+            there.say("GET k7") == "$-1\r\n"
+        });
+        assert_eq!(there.say("TAG.CARD of:7"), ":0\r\n");
+    }
+    until("tags without keys are forgotten", || {
+        here.say("TAG.SCAN 0 COUNT 10000") == "*2\r\n$1\r\n0\r\n*0\r\n"
     });
 }

@@ -8,7 +8,7 @@ use super::common::{Client, PATIENCE, Server, until};
 use super::near::coherent;
 
 /// What is asked of tags where every reply is the same, standalone and as a front.
-const LINES: &[&str] = &[
+pub(crate) const LINES: &[&str] = &[
     "SET post:1 a EX 300 TAGS 2 user:42 posts",
     "SET page:/home b",
     "TAG.ADD page:/home user:42 user:42",
@@ -163,7 +163,7 @@ fn a_front_says_of_tags_what_a_standalone_server_says() {
 }
 
 /// The lines of a reply, in an order that does not depend on that of a set.
-fn sorted(reply: &str) -> Vec<&str> {
+pub(crate) fn sorted(reply: &str) -> Vec<&str> {
     let mut lines: Vec<_> = reply.split("\r\n").collect();
     lines.sort_unstable();
     lines
