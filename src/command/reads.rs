@@ -250,15 +250,16 @@ fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Go
         return Ok(Got::Nil);
     };
     let policy = &context.instance.policy;
-    match arrived(session, place) {
+    let is_again = match arrived(session, place) {
         Some(Outcome::Value(value)) => return Ok(Got::Loaded(value.clone())),
         Some(Outcome::Absent) => return Ok(Got::Nil),
         Some(Outcome::Failed(_)) if policy.stale_if_error(&table, &mut context.view, place) => {
             return Ok(Got::Stale);
         }
         Some(Outcome::Failed(text)) => return Err(CommandError::other(text.to_string())),
-        Some(Outcome::Again) | None => {}
-    }
+        Some(Outcome::Again) => true,
+        None => false,
+    };
     if session.reads.is_atomic {
         return Ok(Got::Nil);
     }
@@ -273,6 +274,7 @@ fn ask(context: &mut Context<'_>, place: Place<'_>, may_wait: bool) -> Result<Go
         Miss::Stale => Ok(Got::Stale),
         Miss::Failed(text) => Err(CommandError::other(text.to_string())),
         Miss::Wait(wait) => {
+            let wait = if is_again { wait.once_more() } else { wait };
             session.reads.waits.push(wait);
             Err(CommandError::Waits)
         }

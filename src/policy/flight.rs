@@ -15,7 +15,8 @@ use super::sync::AtomicBool;
 pub enum Outcome {
     /// The value.
     Value(Bytes),
-    /// The value; but a tag of it was invalidated meanwhile: it is for those only who came before.
+    /// The value; but its key was changed or a tag of it invalidated meanwhile: it is for those
+    /// only who came before.
     Outdated(Bytes),
     /// There is none.
     Absent,

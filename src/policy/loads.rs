@@ -228,7 +228,9 @@ impl Journey {
         let lost = self.keep(loaded.ok().flatten().as_ref(), &outcome, delta);
         if let Some(lost) = lost {
             lost.add();
-            if std::ptr::eq(lost, &raw const counts.outdated)
+            // One that is void may be outdated as well.
+            let overtaken = [&raw const counts.outdated, &raw const counts.void];
+            if overtaken.contains(&std::ptr::from_ref(lost))
                 && let Outcome::Value(value) = outcome
             {
                 outcome = Outcome::Outdated(value);

@@ -51,7 +51,7 @@ pub enum Outcome {
     Absent,
     /// It is not known. The text with its code.
     Failed(Arc<str>),
-    /// What came is older than an invalidation that the read began after.
+    /// What came is older than an invalidation that the read began after: it is to ask once more.
     Again,
 }
 
@@ -73,9 +73,7 @@ pub struct Arrivals(HashMap<Box<[u8]>, (u16, Outcome)>);
 impl Arrivals {
     /// Adds one.
     pub fn push(&mut self, arrived: Arrived) {
-        if !matches!(arrived.outcome, Outcome::Again) {
-            self.0.insert(arrived.key, (arrived.db, arrived.outcome));
-        }
+        self.0.insert(arrived.key, (arrived.db, arrived.outcome));
     }
 
     /// What came of the wait for a key, if there was one.
@@ -163,6 +161,17 @@ impl Wait {
             Until::Load { deadline, .. } | Until::Lease { deadline, .. } => {
                 *deadline = at.min(*deadline);
             }
+        }
+        self
+    }
+
+    /// The same, of a read that was told [`Outcome::Again`]. What it waits for now began when the
+    /// load that it waited for first was over or void, so after the read: what comes is for it,
+    /// however often tags are invalidated meanwhile, and it asks no third time.
+    #[must_use]
+    pub fn once_more(mut self) -> Self {
+        if let Until::Load { is_late, .. } = &mut self.until {
+            *is_late = false;
         }
         self
     }

@@ -8,12 +8,14 @@ use tempfile::TempDir;
 use crate::common::{Client, TestServer, until};
 use corral::policy::counts::Counts;
 
-/// What the origin runs: it takes a note of the key, reads the value, waits while it is held, and
-/// answers. Without a value there is none, and a failure has a file of its own.
+/// What the origin runs: it sees whether it is held, reads the value, takes a note of the key,
+/// waits while it is held, and answers. Without a value there is none, and a failure has a file of
+/// its own.
 const PROGRAM: &str = r#"
-echo "$1" >> asked
+if [ -e hold ]; then exec 3< hold; fi
 if [ -e "values/$1" ]; then value=$(cat "values/$1"); else value=; fi
-if [ -e hold ]; then flock -s hold true; fi
+echo "$1" >> asked
+if [ -e /dev/fd/3 ]; then flock -s 3; fi
 if [ -e "fails/$1" ]; then exit 1; fi
 if [ -z "$value" ]; then exit 66; fi
 printf %s "$value"
@@ -21,9 +23,10 @@ printf %s "$value"
 
 /// What it runs to store a value: the same, and takes it.
 const STORE: &str = r#"
-echo "$1" >> asked
+if [ -e hold ]; then exec 3< hold; fi
 cat > "values/$1"
-if [ -e hold ]; then flock -s hold true; fi
+echo "$1" >> asked
+if [ -e /dev/fd/3 ]; then flock -s 3; fi
 "#;
 
 /// A server and its origin. The rule for `o:*` comes first, with the settings given; then that for
@@ -100,6 +103,14 @@ impl Bench {
         let file = File::create(self.path().join("hold")).expect("a file");
         file.lock().expect("nobody else locks it alone");
         self.held = Some(file);
+    }
+
+    /// The same, of what is asked from now on; what was held before is until that is dropped.
+    pub(crate) fn hold_apart(&mut self) -> Option<File> {
+        fs::remove_file(self.path().join("hold")).expect("it was held");
+        let before = self.held.take();
+        self.hold();
+        before
     }
 
     /// It answers again.

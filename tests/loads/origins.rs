@@ -390,3 +390,40 @@ fn what_is_written_through_is_as_old_as_its_beginning() {
         assert!(is_there(&mut other, "o:1"), "{write}");
     }
 }
+
+#[test]
+fn a_read_is_loaded_once_more_at_most_however_often_tags_are_invalidated() {
+    let mut bench = Bench::with("timeout = \"60s\"\ntags = [\"t\"]", "");
+    let joined = |bench: &Bench, count: u64| {
+        until("it waits with another", || {
+            bench.of_origin(|counts| counts.coalesced.get()) == count
+        });
+    };
+    bench.has("1", "one");
+    let mut clients: Vec<Client> = (0..4).map(|_| bench.connect()).collect();
+    let [first, late, second, other] = &mut clients[..] else {
+        unreachable!("there are four")
+    };
+    bench.hold();
+    first.send("GET o:1\r\n");
+    bench.until_asked(1);
+    // It comes after an invalidation, though not of this key as far as is known.
+    other.ask("TAG.INVALIDATE another\r\n", ":0\r\n");
+    late.send("GET o:1\r\n");
+    joined(&bench, 1);
+    other.ask("TAG.INVALIDATE t\r\n", ":0\r\n");
+    bench.has("1", "two");
+    let held = bench.hold_apart();
+    second.send("GET o:1\r\n");
+    bench.until_asked(2);
+    other.ask("TAG.INVALIDATE another\r\n", ":0\r\n");
+    drop(held);
+    first.expect("$3\r\none\r\n");
+    joined(&bench, 2);
+    other.ask("TAG.INVALIDATE t\r\n", ":0\r\n");
+    bench.release();
+    second.expect("$3\r\ntwo\r\n");
+    late.expect("$3\r\ntwo\r\n");
+    assert_eq!(bench.asked(), 2);
+    assert!(!is_there(other, "o:1"), "it is outdated");
+}
