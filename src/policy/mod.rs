@@ -62,7 +62,7 @@ pub struct Policy {
     shared: Arc<Shared>,
     /// What loads run on; there once there is an origin.
     runtime: OnceLock<Handle>,
-    writers: writes::Writers,
+    writers: Mutex<writes::Writers>,
     /// Told when the thread of that runtime is to end.
     stopped: Arc<Notify>,
     /// Held while other rules are put in force.
@@ -116,7 +116,7 @@ impl Policy {
             store,
             shared,
             runtime: OnceLock::new(),
-            writers: writes::Writers::default(),
+            writers: Mutex::default(),
             stopped: Arc::default(),
             changing: Mutex::new(()),
         })

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -89,7 +88,35 @@ impl Drop for Passage {
 }
 
 /// Whose turn it is to write a key through.
-pub(super) type Writers = Mutex<HashMap<(u16, Box<[u8]>), Arc<tokio::sync::Mutex<()>>>>;
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// The turns of all keys.
+pub(super) struct Writers {
+    turns: HashMap<(u16, Box<[u8]>), Turn>,
+    /// Of how many keys those are looked for that nobody writes.
+    swept_at: usize,
+}
+
+impl Default for Writers {
+    fn default() -> Self {
+        Self {
+            turns: HashMap::new(),
+            swept_at: WRITERS_SWEPT,
+        }
+    }
+}
+
+impl Writers {
+    fn turn(&mut self, (db, key): (u16, &[u8])) -> Turn {
+        if self.turns.len() >= self.swept_at {
+            // Whoever holds a turn, or waits for it, holds its count as well.
+            self.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            // Not before as many came as were looked at: each key pays for one look.
+            self.swept_at = WRITERS_SWEPT.max(self.turns.len() * 2);
+        }
+        Arc::clone(self.turns.entry((db, key.into())).or_default())
+    }
+}
 
 impl Table {
     /// The write of a key to its origin, where its rule says so and the origin has a way to do it.
@@ -179,14 +206,7 @@ impl Policy {
         keys.dedup_by_key(|(place, _)| **place);
         let mut turns = Vec::with_capacity(keys.len());
         for ((db, key), deadline) in keys {
-            let turn = {
-                let mut writers = self.writers.lock();
-                // Whoever holds a turn, or waits for it, holds the lock as well.
-                if writers.len() >= WRITERS_SWEPT {
-                    writers.retain(|_, turn| Arc::strong_count(turn) > 1);
-                }
-                Arc::clone(writers.entry((*db, (*key).into())).or_default())
-            };
+            let turn = self.writers.lock().turn((*db, *key));
             match timeout_at(deadline, turn.lock_owned()).await {
                 Ok(turn) => turns.push(turn),
                 Err(_) => {
@@ -266,5 +286,43 @@ fn is_doubtful(failure: &Failure) -> bool {
     }
 }
 
-/// So many keys are remembered, then those that nobody writes are forgotten.
+/// So many keys are remembered at least, then those that nobody writes are forgotten.
 const WRITERS_SWEPT: usize = 1024;
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    fn turn(writers: &mut Writers, number: usize) -> Turn {
+        writers.turn((0, &number.to_le_bytes()))
+    }
+
+    #[test]
+    fn keys_that_nobody_writes_are_forgotten_and_no_others() {
+        let mut writers = Writers::default();
+        let held = turn(&mut writers, 0);
+        for number in 1..10 * WRITERS_SWEPT {
+            turn(&mut writers, number);
+            assert!(writers.turns.len() <= WRITERS_SWEPT);
+        }
+        assert!(Arc::ptr_eq(&held, &turn(&mut writers, 0)));
+    }
+
+    #[test]
+    fn however_many_keys_are_written_at_once_they_are_seldom_looked_through() {
+        let mut writers = Writers::default();
+        let (mut held, mut sweeps) = (Vec::new(), 0);
+        for number in 0..32 * WRITERS_SWEPT {
+            let before = writers.swept_at;
+            held.push(turn(&mut writers, number));
+            sweeps += usize::from(writers.swept_at != before);
+        }
+        assert_eq!(sweeps, 5, "at each doubling");
+        drop(held);
+        for number in 0..=64 * WRITERS_SWEPT {
+            turn(&mut writers, usize::MAX - number);
+        }
+        assert!(writers.turns.len() <= WRITERS_SWEPT, "they are forgotten");
+        assert_eq!(writers.swept_at, WRITERS_SWEPT);
+    }
+}
