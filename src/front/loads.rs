@@ -20,7 +20,7 @@ use crate::clock;
 use crate::command::lookup;
 use crate::near::{Place, Ttl};
 use crate::policy::{Active, Elsewhere, Ending, Leases, Outcome, Turn, Wait};
-use crate::resp::Protocol;
+use crate::resp::{Protocol, Reply};
 use crate::upstream::shared::Link;
 
 /// A read under way of a key that a rule is about.
@@ -125,22 +125,26 @@ impl Ruled {
         let place = (self.db, &*self.key);
         match policy.elsewhere(&self.active, place, self.began) {
             Elsewhere::Nil => pool.deliver(seats, null(self.protocol)),
-            Elsewhere::Failed(text) => pool.deliver(seats, &error(&text)),
+            Elsewhere::Failed(text) => {
+                let mut reply = Reply::new(self.protocol);
+                reply.error(&*text);
+                pool.deliver(seats, reply.bytes());
+            }
             Elsewhere::Again => self.read_again(pool, seats),
             Elsewhere::Wait(wait, begun) => {
                 if let Some(begun) = begun {
                     tokio::task::spawn_local(keep(Rc::clone(pool), begun, Whether::Absent));
                 }
                 let pool = Rc::clone(pool);
-                let protocol = self.protocol;
+                let mut reply = Reply::new(self.protocol);
                 tokio::task::spawn_local(async move {
                     let arrived = wait.end(&mut Leases::default()).await;
-                    let reply = match arrived.outcome {
-                        Outcome::Value(value) => bulk(&value),
-                        Outcome::Absent | Outcome::Again => null(protocol).to_vec(),
-                        Outcome::Failed(text) => error(&text),
-                    };
-                    pool.deliver(seats, &reply);
+                    match arrived.outcome {
+                        Outcome::Value(value) => reply.bulk(&value),
+                        Outcome::Absent | Outcome::Again => reply.null(),
+                        Outcome::Failed(text) => reply.error(&*text),
+                    }
+                    pool.deliver(seats, reply.bytes());
                 });
             }
         }
@@ -205,15 +209,4 @@ async fn note_beginning(
             policy.begins_elsewhere(seat.client, place, gone);
         }
     }
-}
-
-fn bulk(value: &[u8]) -> Vec<u8> {
-    let mut reply = format!("${}\r\n", value.len()).into_bytes();
-    reply.extend_from_slice(value);
-    reply.extend_from_slice(b"\r\n");
-    reply
-}
-
-fn error(text: &str) -> Vec<u8> {
-    format!("-{text}\r\n").into_bytes()
 }
