@@ -5,7 +5,8 @@
 #
 # Installs what is missing (Debian packages; redis-py and the Node clients under
 # target/test-tools/, pinned in tests/clients/), runs `cargo test --workspace`, the interleavings of
-# the near cache and of loads under a scheduler of their own, and then the real clients against the server.
+# the near cache and of loads under a scheduler of their own, events of Kafka (which builds librdkafka, a
+# minute or two), and then the real clients against the server.
 # Servers run on free ports and are ended; nothing else is touched.
 # The last line is `N passed, N failed`. A missing tool and an ignored test are failures.
 #
@@ -160,5 +161,6 @@ install_clients || fail "could not install the client libraries"
 ((failed == 0)) || finish
 rust_tests cargo-test --workspace
 rust_tests interleavings --lib --features shuttle tests::interleavings
+rust_tests kafka --test events --features kafka kafka
 client_tests
 finish

@@ -13,6 +13,8 @@
 
 pub mod effect;
 mod feed;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod keyspace;
 mod message;
 mod postgres;
@@ -162,7 +164,11 @@ async fn serve(runner: Runner, tls: ClientTls) {
                 Err(why) => why,
             }
         }
-        EventKind::Kafka(_) => "it needs a server with kafka".to_owned(),
+        #[cfg(feature = "kafka")]
+        EventKind::Kafka(kafka) => return runner.run(kafka::Kafka::new(kafka)).await,
+        // Such a file is refused when it is read.
+        #[cfg(not(feature = "kafka"))]
+        EventKind::Kafka(_) => "it was not built with kafka".to_owned(),
     };
     tracing::error!(event = spec.name, why = failed, "no events come");
 }

@@ -3,6 +3,7 @@
 //!
 //! - `bed`: a server with events, and what it tells of them
 //! - `front`: as the front of an upstream
+//! - `kafka`: a topic of Kafka, in a cluster that its client brings for tests (with the feature)
 //! - `keyspace`: what a `redis-server` tells of its keys
 //! - `postgres`: NOTIFY of a PostgreSQL
 //! - `pubsub`: channels of a `redis-server`
@@ -22,6 +23,8 @@ mod common;
 #[expect(dead_code, reason = "each test binary uses a part of it")]
 mod databases;
 mod front;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod keyspace;
 mod postgres;
 mod pubsub;

@@ -174,8 +174,11 @@ const POSTGRES: &str = "
 const KAFKA: &str = "
 ### Kafka
 
-`{key}` is the message's key, `{payload}` its value. Committed when it is done. Needs a server \
-that was built with `--features kafka`.
+`{key}` is the message's key, `{payload}` its value. Committed when it is done. A group that \
+never read the topic begins where that ends; a partition that is added later is read from its \
+beginning. What a broker removed before it was read is not noticed: let it keep messages for \
+longer than a server may be down. Plain connections only, without TLS and SASL. Needs a server \
+that was built with `--features kafka`, which builds librdkafka: a C compiler and make are needed.
 
 ";
 

@@ -141,7 +141,7 @@ pub(super) const KAFKA_KEYS: &[Key] = &[
         "group",
         "text",
         "needed",
-        "The consumer group. It begins at the end of the topic where it has read nothing yet.",
+        "The consumer group. It begins at the end of the topic if it has read nothing yet.",
     ),
 ];
 
