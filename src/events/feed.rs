@@ -72,6 +72,8 @@ pub(super) struct Runner {
     pub(super) stop: watch::Receiver<bool>,
     /// Messages may have been lost that named keys of ours.
     may_have_missed: bool,
+    /// They have been, and that is not swept yet.
+    must_sweep: bool,
     unusable: Seldom,
     refused: Seldom,
 }
@@ -108,6 +110,7 @@ impl Runner {
             // What a store has may have come in since the server began. What upstream has is older
             // than we are: to remove it all at each start would be a stampede at each start.
             may_have_missed: instance.upstream.is_none() || is_restarted,
+            must_sweep: false,
             instance,
             source,
             stop,
@@ -159,14 +162,12 @@ impl Runner {
     /// Takes messages until it is told to stop.
     async fn serve(&mut self, feed: &mut impl Feed, opened: Opened) -> Result<(), String> {
         let event = self.source.spec.name.clone();
-        let has_missed = match opened {
+        self.must_sweep |= match opened {
             Opened::Resumed => false,
             Opened::Anew => self.may_have_missed,
             Opened::Gone => true,
         };
-        if has_missed {
-            self.sweep().await?;
-        }
+        self.sweep_if_needed().await?;
         self.may_have_missed = false;
         if self.source.status.turn(State::Connected) {
             tracing::info!(event, "events come");
@@ -179,9 +180,9 @@ impl Runner {
                 _ = self.stop.changed() => return Ok(()),
                 taken = feed.next(&mut batch) => taken?,
             }
-            if batch.iter().any(|message| message == &Err(Unusable::Gone)) {
-                self.sweep().await?;
-            }
+            let mut messages = batch.iter();
+            self.must_sweep = messages.any(|message| message == &Err(Unusable::Gone));
+            self.sweep_if_needed().await?;
             if !self.apply(&batch).await {
                 return Ok(());
             }
@@ -192,7 +193,10 @@ impl Runner {
         }
     }
 
-    async fn sweep(&self) -> Result<(), String> {
+    async fn sweep_if_needed(&mut self) -> Result<(), String> {
+        if !self.must_sweep {
+            return Ok(());
+        }
         let spec = &self.source.spec;
         let swept = sweep(&self.instance, spec).await?;
         let count = u64::try_from(swept).unwrap_or(u64::MAX);
@@ -207,6 +211,7 @@ impl Runner {
                 "events may have been lost: what they could have named is stale or removed"
             );
         }
+        self.must_sweep = false;
         Ok(())
     }
 
