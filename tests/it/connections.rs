@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::common::{Client, TestServer, bulk, request, until};
+use crate::common::{Client, TestServer, bulk, request, until, until_at_rest};
 
 const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
@@ -34,12 +34,14 @@ fn set_big(client: &mut Client, bytes: usize) {
     client.ask(request(&[b"SET", b"big", &vec![b'v'; bytes]]), "+OK\r\n");
 }
 
-/// Waits until a client does not take its replies: a short one is only on its way.
+/// Waits until a client does not take its replies.
 fn until_stuck(server: &TestServer) {
-    until("somebody is stuck", || {
+    until_at_rest("somebody is stuck", || {
         let clients = server.instance.clients.list();
-        let mut unread = clients.iter().map(|client| &client.doing.reply);
-        unread.any(|unread| unread.load(Ordering::Relaxed) > 100_000)
+        let unread = clients.iter().map(|client| &client.doing.reply);
+        unread
+            .map(|unread| unread.load(Ordering::Relaxed) as u64)
+            .sum()
     });
 }
 

@@ -63,7 +63,7 @@ impl Origin {
         let call =
             |script: &str| format!(r#"["/bin/sh", "-c", '''cd {dir}; {script}''', "sh", "{{1}}"]"#);
         let load = call(
-            "echo load $1 >> calls; while [ ! -e open ]; do sleep 0.01; done; \
+            "echo load $1 >> calls; while [ -e calls ] && [ ! -e open ]; do sleep 0.01; done; \
              cat values/$1 2>/dev/null || exit 1",
         );
         let store = call("echo store $1 >> calls; [ -e values/bad ] && exit 3; cat > values/$1");

@@ -122,6 +122,21 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until a number of something is not 0 and stays as it is.
+#[track_caller]
+pub(crate) fn until_at_rest(what: &str, mut number: impl FnMut() -> u64) {
+    let (mut last, mut looks) = (0, 0);
+    until(what, || {
+        let now = number();
+        looks = if now == last { looks + 1 } else { 0 };
+        last = now;
+        last > 0 && looks >= LOOKS_AT_REST
+    });
+}
+
+/// Looks at a number that stays as it is, 2 ms and more from each other.
+const LOOKS_AT_REST: usize = 50;
+
 /// A stream whose reads can end without having got anything.
 pub(crate) trait Patience {
     /// Lets reads wait so long.
