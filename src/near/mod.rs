@@ -333,9 +333,6 @@ impl<W> Near<W> {
         let key = store.key(key);
         let mut stripe = self.stripe(key.hash).lock();
         let flights = stripe.void(key);
-        if why != Why::WriteEnd {
-            self.admission.forget(key.hash);
-        }
         let epoch = self.epoch();
         let copies = {
             let mut locked = sync::lock(store, key.hash);
@@ -353,6 +350,10 @@ impl<W> Near<W> {
             let databases = self.databases.load(Ordering::Relaxed);
             (0..databases).filter(remove).count()
         };
+        let may_be_noted = copies + flights > 0 || self.admission.is_picky();
+        if why != Why::WriteEnd && may_be_noted {
+            self.admission.forget(key.hash);
+        }
         drop(stripe);
         if why == Why::Push {
             self.tallies.count(Tally::invalidations);

@@ -69,9 +69,13 @@ fn when_copies_are_hardly_ever_read_again_the_second_read_is_stored() {
     let room = Fixture::new();
     room.read_many(SOON, |number| number);
     assert!(room.is_picky());
-    assert_eq!(room.read(b"k"), Some(Fill::PassedOver));
-    assert_eq!(room.read(b"k"), Some(Fill::Stored));
-    assert_eq!(room.read(b"k"), None);
+    // Some are taken for keys that were read.
+    let is_new = |key: &[u8; 1]| !room.near.admission.is_noted(room.store.hash(key));
+    let key = (0..=u8::MAX).map(|byte| [byte]).find(is_new);
+    let key = key.expect("most are not");
+    assert_eq!(room.read(&key), Some(Fill::PassedOver));
+    assert_eq!(room.read(&key), Some(Fill::Stored));
+    assert_eq!(room.read(&key), None);
     let stats = room.stats();
     assert!(stats.passed_over > SOON / 2, "{stats:?}");
 }

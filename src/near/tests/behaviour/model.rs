@@ -520,8 +520,8 @@ impl World {
     }
 
     fn void(&mut self, key: usize, why: Why) {
-        self.room.void(KEYS[key], why);
-        if why != Why::WriteEnd {
+        let Voided { copies, flights } = self.room.void(KEYS[key], why);
+        if why != Why::WriteEnd && (self.is_picky || copies + flights > 0) {
             self.noted.remove(&key);
         }
         self.copies.retain(|at, _| at.key != key);
