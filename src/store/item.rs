@@ -425,6 +425,7 @@ impl Handle {
     pub(super) fn prefetch(self) {
         prefetch(self.0.as_ptr().cast());
         prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(64));
+        prefetch(self.0.as_ptr().cast::<u8>().wrapping_add(128));
     }
 }
 
