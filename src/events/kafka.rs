@@ -150,6 +150,8 @@ async fn blocking<T: Send + 'static>(
 
 impl Feed for Kafka {
     async fn open(&mut self) -> Result<Opened, String> {
+        // What was not done comes again.
+        self.taken.clear();
         if let Some(before) = self.consumer.take() {
             // It leaves its group, which takes as long as brokers take to answer.
             blocking(move || {

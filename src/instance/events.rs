@@ -241,9 +241,6 @@ fn check(spec: &EventSpec, config: &Config, upstream: Option<&Upstream>) -> Resu
     if !config.near_cache {
         return Err("events with an upstream need the near cache".to_owned());
     }
-    if !spec.tags.is_empty() && upstream.is_cluster() {
-        return Err("tags: there are none in a cluster".to_owned());
-    }
     if is_of_upstream && upstream.is_cluster() {
         return Err("url is missing: the upstream is a cluster, name a node of it".to_owned());
     }
@@ -359,13 +356,9 @@ mod tests {
         let cluster = "redis+cluster://h";
         assert_eq!(
             refusal(cluster, lists, &config).unwrap(),
-            "event \"a\": tags: there are none in a cluster"
-        );
-        assert_eq!(
-            refusal(cluster, "keys = ['k']", &config).unwrap(),
             "event \"a\": url is missing: the upstream is a cluster, name a node of it"
         );
-        let url = "url = 'redis://h'\nkeys = ['k']";
+        let url = "url = 'redis://h'\nkeys = ['k']\ntags = ['t']";
         assert_eq!(refusal(cluster, url, &config), None);
         let mut config = Config::default();
         config.near_cache = false;

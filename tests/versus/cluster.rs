@@ -1,5 +1,7 @@
 //! A front of a Redis Cluster: its clients see one plain Redis.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use corral::clock;
@@ -469,7 +471,43 @@ fn tags_are_as_one_server_would_have_them() {
         });
         assert_eq!(there.say("TAG.CARD of:7"), ":0\r\n");
     }
+    assert_eq!(here.say("TAG.INVALIDATE \"\""), ":0\r\n");
+    let many = "for key = 1, 100001 do redis.call('ZADD', KEYS[1], 0, key) end";
+    let members = "corral:members:{many}";
+    here.ask(&[b"EVAL", many.as_bytes(), b"1", members.as_bytes()]);
+    let refused = "-ERR the tag has 100001 keys, of which 100000 are looked at\r\n";
+    assert_eq!(here.say("TAG.CARD many"), refused);
+    assert_eq!(here.say("TAG.MEMBERS many"), refused);
+    assert_eq!(here.say(&format!("DEL {members}")), ":1\r\n");
     until("tags without keys are forgotten", || {
         here.say("TAG.SCAN 0 COUNT 10000") == "*2\r\n$1\r\n0\r\n*0\r\n"
     });
+}
+
+#[test]
+fn what_is_told_over_http_invalidates_tags_in_all_slots() {
+    let cluster = Cluster::start(0);
+    let (admin, master) = (free_port(), cluster.masters[1].port);
+    let url = format!("redis+cluster://127.0.0.1:{master}");
+    let admin_port = admin.to_string();
+    let args = ["--upstream", &url, "--admin-port", &admin_port];
+    let front = Server::corral(&[&args[..], &["--admin-token", "t0ken"]].concat());
+    let mut client = front.connect();
+    for key in 0..50 {
+        assert_eq!(client.say(&format!("SET k{key} v TAGS 1 t")), "+OK\r\n");
+    }
+    let body = r#"{"tags": ["t"]}"#;
+    let request = format!(
+        "POST /invalidate HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t0ken\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, admin)).expect("a connection");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains(r#""of_tags":50"#), "{answer}");
+    for key in 0..50 {
+        assert_eq!(client.say(&format!("GET k{key}")), "$-1\r\n");
+    }
 }

@@ -40,12 +40,18 @@ type Done<T> = Result<T, Failed>;
 
 /// Keys looked at at once.
 const KEYS_AT_ONCE: usize = 256;
+/// Keys of a tag that `TAG.MEMBERS` and `TAG.CARD` look at, one by one, and hold meanwhile.
+const MEMBERS_MAX: u64 = 100_000;
 /// How often a key enters a tag again that is invalidated meanwhile.
 const ENTRIES_MAX: usize = 16;
 
 /// What is kept of a tag: `corral:WHAT:{TAG}`.
 pub(super) fn of_tag(what: &str, tag: &[u8]) -> Vec<u8> {
     let mut name = format!("corral:{what}:{{").into_bytes();
+    if tag.is_empty() {
+        // Nothing between the braces would be no slot of its own; and no tag is written so.
+        name.push(b'%');
+    }
     for byte in tag {
         match byte {
             b'}' => name.extend_from_slice(b"%7D"),
@@ -203,10 +209,18 @@ impl Steps {
         number_of(count).ok_or_else(not_understood)
     }
 
-    /// The keys of a tag.
+    /// The keys of a tag, of which there may be so many.
     pub(in crate::front) async fn members(&self, tag: &[u8]) -> Done<Vec<Vec<u8>>> {
         let members = of_tag("members", tag);
-        let range = request_of(&[b"ZRANGE", &members, b"0", b"-1"]);
+        let count = Value::of(&self.ask(&request_of(&[b"ZCARD", &members])).await?);
+        let count = count.as_ref().and_then(number_of).unwrap_or(0);
+        if count > MEMBERS_MAX {
+            let refused =
+                format!("-ERR the tag has {count} keys, of which {MEMBERS_MAX} are looked at\r\n");
+            return Err(refused.into_bytes());
+        }
+        let last = (MEMBERS_MAX - 1).to_string();
+        let range = request_of(&[b"ZRANGE", &members, b"0", last.as_bytes()]);
         let keys = Value::of(&self.ask(&range).await?).ok_or_else(not_understood)?;
         let keys: Vec<&[u8]> = keys.elements().iter().filter_map(Value::text).collect();
         let mut found = Vec::new();
@@ -401,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_tag_is_in_one_slot() {
-        for tag in [&b"t"[..], b"{a}b", b"}", b"%7D", b"{"] {
+        for tag in [&b"t"[..], b"", b"{a}b", b"}", b"%7D", b"{"] {
             let (members, gone) = (of_tag("members", tag), of_tag("gone", tag));
             assert_eq!(slot_of(&members), slot_of(&gone), "{}", tag.escape_ascii());
         }
