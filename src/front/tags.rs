@@ -489,7 +489,7 @@ pub(super) async fn remove_tagged(
     if is_cluster {
         return Steps(Rc::clone(link)).invalidate(tags).await;
     }
-    let (mut began, mut removed) = (Vec::new(), 0);
+    let (mut began, mut removed, mut tags) = (Vec::new(), 0, tags);
     loop {
         let mut arguments = vec![KEYS_AT_ONCE, &began];
         arguments.extend(tags.iter().map(|tag| &**tag));
@@ -504,6 +504,8 @@ pub(super) async fn remove_tagged(
             return Ok(removed);
         }
         began = slice.began.to_vec();
+        // Else many tags would be looked through again for each slice.
+        tags = tags.get(slice.done..).unwrap_or_default();
     }
 }
 
@@ -512,6 +514,8 @@ struct Slice<'r> {
     removed: u64,
     began: &'r [u8],
     has_more: bool,
+    /// Tags without keys that were there when it began.
+    done: usize,
 }
 
 impl<'r> Slice<'r> {
@@ -519,7 +523,7 @@ impl<'r> Slice<'r> {
         let mut lines = reply
             .split(|&byte| byte == b'\n')
             .map(<[u8]>::trim_ascii_end);
-        if lines.next()? != b"*3" {
+        if lines.next()? != b"*4" {
             return None;
         }
         let removed = number(lines.next()?)?;
@@ -528,6 +532,7 @@ impl<'r> Slice<'r> {
             removed,
             began,
             has_more: number(lines.next()?)? == 1,
+            done: usize::try_from(number(lines.next()?)?).ok()?,
         })
     }
 }

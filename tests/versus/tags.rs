@@ -218,6 +218,17 @@ fn what_is_asked_behind_an_invalidation_is_answered_after_it() {
         let frame = client.frame().expect("a reply");
         assert_eq!(String::from_utf8_lossy(&frame), right);
     }
+    // Keys of many tags, some of which have none.
+    for key in 0..1000 {
+        client.send(format!("SET k{key} v TAGS 2 a{} b{}\r\n", key / 3, key % 7).as_bytes());
+    }
+    for _ in 0..1000 {
+        assert_eq!(client.frame().expect("a reply"), b"+OK\r\n");
+    }
+    let tags: Vec<String> = (0..500).map(|tag| format!("a{tag} b{tag}")).collect();
+    let words = format!("TAG.INVALIDATE {}", tags.join(" "));
+    assert_eq!(client.say(&words), ":2000\r\n");
+    assert_eq!(client.say("EXISTS k0 k1 k500 k999"), ":0\r\n");
     // In a transaction, all of them in one go.
     for key in 0..2100 {
         client.send(format!("SET k{key} v TAGS 2 t u\r\n").as_bytes());

@@ -1,6 +1,7 @@
 -- TAG.INVALIDATE, some keys at a time. ARGV: how many keys at most, or nothing for all; what was
 -- returned of the time when this began, or nothing if it begins; the tags.
--- Returns how many keys were removed, with a limit: when this began and whether there are more.
+-- Returns how many keys were removed; with a limit, also when this began, whether there are more, and
+-- how many of the tags need not be named again.
 local limit, began = tonumber(ARGV[1]), ARGV[2]
 if began == '' then
     local time = redis.call('TIME')
@@ -49,9 +50,9 @@ for at = 3, #ARGV do
         total = total + removed
         if left then
             left = left - looked
-            if left <= 0 then return {total, began, 1} end
+            if left <= 0 then return {total, began, 1, at - 3} end
         end
     until looked < most
 end
-if limit then return {total, began, 0} end
+if limit then return {total, began, 0, #ARGV - 2} end
 return total
