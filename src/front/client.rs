@@ -433,7 +433,7 @@ impl Shared {
             let (mut hash, mut announced) = (0, None);
             if class == Class::Near {
                 hash = store.hash(request.argument(1));
-                announced = near_database.and_then(|db| store.announce(db, hash));
+                announced = near_database.and_then(|db| self.announce(db, hash));
             }
             *known = Known {
                 command,
@@ -444,7 +444,10 @@ impl Shared {
         }
         let now = self.front.now();
         let announced = known[..count].iter().filter_map(|known| known.announced);
-        announced.for_each(Announced::prefetch_item);
+        // One alone has nothing to do while its item is fetched.
+        if count > 1 {
+            announced.for_each(Announced::prefetch_item);
+        }
         let mut taken = 0;
         let mut start = 0;
         for (at, known) in known.iter().enumerate().take(count) {
@@ -482,12 +485,6 @@ impl Shared {
         if let Some(last) = last {
             doing.command.store(last.index() + 1, Ordering::Relaxed);
         }
-    }
-
-    /// The database as the near cache numbers it, if it keeps copies of that one.
-    pub(super) fn near_database(&self) -> Option<u16> {
-        let db = u16::try_from(self.session.database).ok()?;
-        (db < self.front.instance.store.databases()).then_some(db)
     }
 
     fn take(&mut self, request: &Request<'_>, raw: &[u8], known: Known, now: Now) -> Flow {

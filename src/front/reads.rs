@@ -15,7 +15,7 @@ use crate::command::spec::Command;
 use crate::command::table::COMMANDS;
 use crate::near::{Entered, Late, Line, Miss, Now, Place, Token};
 use crate::resp::{Protocol, Request};
-use crate::store::Key;
+use crate::store::{Announced, Key};
 use crate::upstream::own;
 use crate::upstream::shared::{Coherence as _, Link, TRACKER};
 
@@ -86,6 +86,18 @@ impl Shared {
             self.observe_or(command, request, raw, otherwise);
         }
         self.arguments = arguments;
+    }
+
+    /// The database as the near cache numbers it, if it keeps copies of that one.
+    pub(super) fn near_database(&self) -> Option<u16> {
+        let db = u16::try_from(self.session.database).ok()?;
+        (db < self.front.instance.store.databases()).then_some(db)
+    }
+
+    /// Has the memory fetched that a read looks at; the result tells where its item is.
+    pub(super) fn announce(&self, db: u16, hash: u64) -> Option<Announced> {
+        self.front.near.prefetch(db, hash);
+        self.front.instance.store.announce(db, hash)
     }
 
     /// A read that is not here: joins a flight, if it may, or leads one.
@@ -235,13 +247,14 @@ impl Pool {
             ruled: Cell::new(Ruled::new(self, link, asked).map(Box::new)),
         });
         let value = Waiting::Value(Rc::clone(&reading));
+        link.choose(self.front.near.is_picky());
         if !is_kept {
             return link.send(asked.database, asked.raw, value);
         }
         let value = (asked.raw, value);
         let ttl = Waiting::Ttl(reading, Digits::default());
         let ask = |requests: &mut Vec<u8>| write_request(requests, &[own::PTTL, asked.key]);
-        link.send_pair(asked.database, value, ask, ttl);
+        link.send_read(asked.database, value, ask, ttl);
     }
 }
 

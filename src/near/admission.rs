@@ -22,10 +22,12 @@
 //!
 //! Nothing is unsafe whatever is here: all of it is relaxed, and no hit comes by.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use super::stats::Stats;
 use super::sync::{IS_SIMULATED, Mutex};
+use crate::store::item::prefetch;
 
 /// Bytes of the cache for which there is a bit.
 const BYTES_PER_BIT: usize = 64;
@@ -103,6 +105,11 @@ impl Admission {
             self.ones.fetch_sub(ones.into(), Ordering::Relaxed);
         }
         false
+    }
+
+    /// Asks the processor for where a key is noted.
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(ptr::from_ref(self.at(hash).0).cast());
     }
 
     /// Whether a key is noted.

@@ -3,10 +3,12 @@
 //! A fixed table of fingerprints: of the keys that share an index, the last is remembered.
 //! A key that is not here but noted as present was evicted, or has expired.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::sync::IS_SIMULATED;
 use super::{Miss, Place};
+use crate::store::item::prefetch;
 
 /// Keys that are remembered, eight bytes each.
 pub const GHOSTS: usize = if IS_SIMULATED { 1 } else { 1 << 16 };
@@ -36,7 +38,7 @@ impl Ghosts {
 
     /// Remembers it. A present key expires at `expires_at_ns`.
     pub(super) fn note(&self, place: Place<'_>, fate: Fate, epoch: u32, expires_at_ns: u64) {
-        let hash = hash_of(place);
+        let hash = hash_of(place.db, place.key.hash);
         let expiry = (expires_at_ns >> EXPIRY_UNIT_SHIFT).min(u64::from(u32::MAX));
         let ghost = fingerprint(hash) << FINGERPRINT_SHIFT
             | (fate as u64) << FATE_SHIFT
@@ -45,9 +47,14 @@ impl Ghosts {
         self.at(hash).store(ghost, Ordering::Relaxed);
     }
 
+    /// Asks the processor for what is remembered of a key.
+    pub(super) fn prefetch(&self, db: u16, hash: u64) {
+        prefetch(ptr::from_ref(self.at(hash_of(db, hash))).cast());
+    }
+
     /// Why a key that is not here is not.
     pub(super) fn why(&self, place: Place<'_>, epoch: u32, now_ns: u64) -> Miss {
-        let hash = hash_of(place);
+        let hash = hash_of(place.db, place.key.hash);
         let ghost = self.at(hash).load(Ordering::Relaxed);
         if ghost >> FINGERPRINT_SHIFT != fingerprint(hash) {
             return Miss::Cold;
@@ -75,8 +82,8 @@ impl Ghosts {
 }
 
 /// A key has another one in each database.
-fn hash_of(place: Place<'_>) -> u64 {
-    place.key.hash ^ u64::from(place.db).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn hash_of(db: u16, hash: u64) -> u64 {
+    hash ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Bits that take no part in choosing the index.

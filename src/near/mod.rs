@@ -119,6 +119,14 @@ impl<W> Near<W> {
         }
     }
 
+    /// Has the memory fetched that is looked at for a key that is not here, if most are not.
+    pub fn prefetch(&self, db: u16, hash: u64) {
+        if self.is_picky() {
+            self.admission.prefetch(hash);
+            self.ghosts.prefetch(db, hash);
+        }
+    }
+
     /// Looks for a fresh copy. A hit appends its bytes to `reply`; a miss leaves it as it was.
     ///
     /// # Errors
@@ -239,6 +247,12 @@ impl<W> Near<W> {
             self.tallies.count(Tally::second_reads);
         }
         is_second || !self.admission.is_picky()
+    }
+
+    /// Whether only what is read for the second time is stored.
+    #[must_use]
+    pub fn is_picky(&self) -> bool {
+        self.admission.is_picky()
     }
 
     /// Judges by what was read lately whether what is read for the first time is stored; to be

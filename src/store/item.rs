@@ -431,7 +431,7 @@ impl Handle {
 
 /// Asks the processor for the 64 bytes around an address. Any address will do.
 #[inline]
-pub(super) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and faults on no address.
     unsafe {

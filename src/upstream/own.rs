@@ -29,7 +29,8 @@ const LEFT_OUT: [&[u8]; 6] = [
 ];
 
 /// The subcommands of `cLIENT` that are left out, in upper or lower case.
-const LEFT_OUT_OF_CLIENT: [&[u8]; 6] = [
+const LEFT_OUT_OF_CLIENT: [&[u8]; 7] = [
+    b"CACHING",
     b"ID",
     b"TRACKING",
     b"SETNAME",

@@ -15,6 +15,9 @@ use super::history::{History, Route, Wipe};
 use super::relay::{Link, Relay, Way};
 use super::servers::Server;
 
+/// Keys that a scan reads at once.
+const SCANNED_AT_ONCE: u64 = 500;
+
 /// The means to make things go wrong.
 pub(crate) struct Faults<'a> {
     upstream: &'a mut Server,
@@ -25,6 +28,8 @@ pub(crate) struct Faults<'a> {
     random: StdRng,
     history: History,
     until: Instant,
+    /// Keys read by [`Self::scan`].
+    scanned: u64,
 }
 
 impl<'a> Faults<'a> {
@@ -44,6 +49,7 @@ impl<'a> Faults<'a> {
             random: StdRng::seed_from_u64(seed),
             history: History::default(),
             until: clock::now() + duration,
+            scanned: 0,
         }
     }
 
@@ -151,6 +157,26 @@ impl<'a> Faults<'a> {
     pub(crate) fn empty_through_front(&mut self, command: &str, db: Option<u32>) {
         // Another front can know of a SWAPDB only by a flush, so there is but one.
         wipe(&mut self.admins[0], command, db, &mut self.history);
+    }
+
+    /// Reads keys that nobody has read, through each front.
+    pub(crate) fn scan(&mut self) {
+        for client in &mut self.admins {
+            let keys = self.scanned..self.scanned + SCANNED_AT_ONCE;
+            self.scanned = keys.end;
+            let requests: Vec<_> = keys.map(|key| words(&format!("GET scan:{key}"))).collect();
+            client.run(&requests);
+        }
+    }
+
+    /// Whether a front keeps what is read for the second time only.
+    pub(crate) fn is_picky(&mut self) -> bool {
+        let is_picky = |client: &mut Client| {
+            let info = client.ask("CORRAL.INFO near");
+            let info = info.as_ref().and_then(Value::text).unwrap_or_default();
+            String::from_utf8_lossy(info).contains("near_picky:1\r\n")
+        };
+        self.admins.iter_mut().any(is_picky)
     }
 
     /// All connections between fronts and Redis.

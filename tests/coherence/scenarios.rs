@@ -89,6 +89,26 @@ pub(crate) fn swaps(faults: &mut Faults<'_>) {
     nothing(faults);
 }
 
+/// Keys are read that nobody has read, until a front keeps only what is read for the second time,
+/// and upstream tracks but that; then none are, until all is kept and tracked again.
+pub(crate) fn scans(faults: &mut Faults<'_>) {
+    let mut changes = 0;
+    while faults.goes_on() {
+        let was_picky = faults.is_picky();
+        while faults.goes_on() && faults.is_picky() == was_picky {
+            if was_picky {
+                faults.wait(5..10);
+            } else {
+                faults.scan();
+            }
+        }
+        changes += u32::from(faults.is_picky() != was_picky);
+        faults.wait(0..100);
+    }
+    assert!(changes > 0, "nothing changes by so few reads");
+    println!("what is kept and tracked has changed {changes} times");
+}
+
 #[test]
 fn the_promises_hold_when_nothing_goes_wrong() {
     let setup = Setup {
@@ -96,6 +116,15 @@ fn the_promises_hold_when_nothing_goes_wrong() {
         ..Setup::new("quiet")
     };
     holds(&setup, nothing);
+}
+
+#[test]
+fn the_promises_hold_however_much_upstream_tracks() {
+    let setup = Setup {
+        is_calm: true,
+        ..Setup::new("scans")
+    };
+    holds(&setup, scans);
 }
 
 #[test]
@@ -252,14 +281,15 @@ fn the_promises_hold_when_everything_goes_wrong() {
     };
     holds(&setup, |faults| {
         while faults.goes_on() {
-            match faults.random_choice(7) {
+            match faults.random_choice(8) {
                 0 => faults.kill_connections(),
                 1 => faults.freeze(50..600),
                 2 => faults.hold(50..600),
                 3 => faults.delay(&[Way::ToFront], 0..500, 100..600),
                 4 => faults.cut(),
                 5 => faults.empty("FLUSHALL", None),
-                _ => faults.restart(0..200),
+                6 => faults.restart(0..200),
+                _ => (0..20).for_each(|_| faults.scan()),
             }
             faults.wait(50..300);
         }

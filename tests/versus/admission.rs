@@ -44,6 +44,14 @@ fn calls(direct: &mut Client, command: &str) -> u64 {
     calls.map_or(0, |calls| calls.parse().expect("a number"))
 }
 
+/// Keys that upstream remembers to tell changes of.
+fn tracked(direct: &mut Client) -> u64 {
+    let info = direct.say("INFO stats");
+    let mut lines = info.lines();
+    let keys = lines.find_map(|line| line.strip_prefix("tracking_total_keys:"));
+    keys.expect("it tells").parse().expect("a number")
+}
+
 #[test]
 fn a_scan_costs_upstream_one_command_a_read_and_is_not_kept() {
     let upstream = Server::redis(&[]);
@@ -61,6 +69,60 @@ fn a_scan_costs_upstream_one_command_a_read_and_is_not_kept() {
     assert!(kept < 50, "{kept}");
     assert_eq!(after.1 - before.1, 1000 - kept);
     assert_eq!(number_of(&front, "near_entries"), entries + kept);
+}
+
+#[test]
+fn upstream_tracks_no_more_of_a_scan_than_is_kept() {
+    let upstream = Server::redis(&[]);
+    let mut direct = upstream.connect();
+    let front = scanned(&upstream, &[]);
+    let mut client = front.connect();
+    scan(&mut client, "first", BATCH);
+    let counted = |direct: &mut Client| {
+        let announced = calls(direct, "client|caching");
+        (
+            tracked(direct),
+            announced,
+            number_of(&front, "near_entries"),
+        )
+    };
+    let before = counted(&mut direct);
+    scan(&mut client, "new", 2 * BATCH);
+    let after = counted(&mut direct);
+    let kept = after.2 - before.2;
+    assert!(kept < 50, "{kept}");
+    assert_eq!((after.0 - before.0, after.1 - before.1), (kept, kept));
+    // What is kept is tracked.
+    assert_eq!(direct.say("SET k old"), "+OK\r\n");
+    for _ in 0..3 {
+        assert_eq!(client.say("GET k"), "$3\r\nold\r\n");
+    }
+    assert_eq!(direct.say("SET k new"), "+OK\r\n");
+    until("the change is seen", || client.say("GET k").contains("new"));
+}
+
+#[test]
+fn an_upstream_that_cannot_be_told_which_reads_to_track_tracks_them_all() {
+    let upstream = Server::redis(&[]);
+    let mut direct = upstream.connect();
+    assert_eq!(direct.say("ACL SETUSER default -client|caching"), "+OK\r\n");
+    let front = scanned(&upstream, &[]);
+    let mut client = front.connect();
+    for key in ["a", "b", "c"] {
+        assert_eq!(direct.say(&format!("SET {key} old")), "+OK\r\n");
+        until("it is kept", || {
+            let hits = number_of(&front, "near_hits");
+            assert_eq!(client.say(&format!("GET {key}")), "$3\r\nold\r\n");
+            number_of(&front, "near_hits") > hits
+        });
+        assert_eq!(direct.say(&format!("SET {key} new")), "+OK\r\n");
+        until("the change is seen", || {
+            client.say(&format!("GET {key}")).contains("new")
+        });
+    }
+    let before = tracked(&mut direct);
+    scan(&mut client, "new", 2 * BATCH);
+    assert_eq!(tracked(&mut direct) - before, 1000);
 }
 
 #[test]
@@ -130,6 +192,7 @@ fn a_value_that_expires_is_served_no_longer_however_it_was_read() {
 #[test]
 fn when_copies_are_read_again_all_is_kept_at_once() {
     let upstream = Server::redis(&[]);
+    let mut direct = upstream.connect();
     let front = scanned(&upstream, &[]);
     let mut client = front.connect();
     until("it is not picky any more", || {
@@ -140,4 +203,9 @@ fn when_copies_are_read_again_all_is_kept_at_once() {
     let hits = number_of(&front, "near_hits");
     client.say("GET once");
     assert_eq!(number_of(&front, "near_hits"), hits + 1);
+    // Upstream tracks all again.
+    assert_eq!(direct.say("SET once new"), "+OK\r\n");
+    until("the change is seen", || {
+        client.say("GET once").contains("new")
+    });
 }

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use rand::Rng as _;
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::queue::{Queue, Refused, Waiting};
+use super::backoff::Backoff;
+use super::queue::{Queue, Refused, Tracks, Waiting};
 use super::tracker::{Rung, Tracker};
 use super::{Coherence, Slot, TRACKER, Waiter};
 use crate::clock;
@@ -30,12 +30,8 @@ use crate::upstream::own;
 
 /// Bytes of replies read at once.
 const READ_BYTES: usize = 64 * 1024;
-/// After a failed attempt to connect, requests fail at once for so long, and longer each time.
-const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 /// A connection that lived for so long was a good one.
 const LONG_LIVED: Duration = Duration::from_secs(1);
-/// The longest such time.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Heartbeats within the time in which a connection must have been heard of.
 const HEARTBEATS_PER_BOUND: u32 = 4;
 
@@ -182,9 +178,15 @@ impl<W: Waiter> Link<W> {
         self.wake();
     }
 
-    /// Sends requests that belong together, each with who waits for it, to be run in this
-    /// database; `write` appends the second one.
-    pub fn send_pair(
+    /// Whether upstream is asked to track every read that is sent from now on, or only those of
+    /// [`Link::send_read`]. Where it cannot be asked, it tracks them all.
+    pub fn choose(&self, is_each_announced: bool) {
+        self.queue.borrow_mut().choose(is_each_announced);
+    }
+
+    /// Sends a read that is tracked, and a request that belongs to it, each with who waits for it,
+    /// to be run in this database; `write` appends the second one.
+    pub fn send_read(
         &self,
         database: u32,
         first: (&[u8], W),
@@ -199,6 +201,7 @@ impl<W: Waiter> Link<W> {
             return;
         }
         queue.select(database);
+        queue.announce();
         queue.push(first.0, Waiting::Client(first.1));
         write(&mut queue.requests);
         queue.push(b"", Waiting::Client(second));
@@ -342,24 +345,6 @@ impl<W: Waiter> Link<W> {
     }
 }
 
-/// How long to wait before the next attempt.
-pub(crate) struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(BACKOFF_FIRST)
-    }
-}
-
-impl Backoff {
-    /// With jitter, so that many do not come back at once.
-    pub(crate) fn next(&mut self) -> Duration {
-        let present = self.0;
-        self.0 = (present * 2).min(BACKOFF_MAX);
-        present.mul_f64(rand::rng().random_range(0.5..1.0))
-    }
-}
-
 /// How an open connection was lost.
 enum Lost {
     Closed,
@@ -380,6 +365,17 @@ impl std::fmt::Display for Lost {
     }
 }
 
+/// Whether upstream can be told which reads to track.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// As far as is known.
+    Free,
+    /// It has refused it.
+    Refused,
+    /// It is several servers, and what announces a read had to go where that goes.
+    None,
+}
+
 /// An open connection.
 struct Live<'a, W> {
     link: &'a Link<W>,
@@ -392,6 +388,7 @@ struct Live<'a, W> {
     unflushed: bool,
     /// The tracker's generation when requests were last sent.
     tracked: u32,
+    choice: Choice,
     /// For each write: how many requests had been handed over by then, and when it began.
     sent: VecDeque<(u64, Instant)>,
     /// Replies that have ended.
@@ -427,6 +424,11 @@ impl<'a, W: Waiter> Live<'a, W> {
             requests: Buffer::default(),
             unflushed: false,
             tracked: coherence.generation(TRACKER),
+            choice: if upstream.is_cluster() {
+                Choice::None
+            } else {
+                Choice::Free
+            },
             sent: VecDeque::new(),
             answered,
             replies: Buffer::default(),
@@ -583,7 +585,11 @@ impl<'a, W: Waiter> Live<'a, W> {
                     self.coherence.lose(self.link.slot);
                     self.tracker.refused(*generation, piece);
                 }
-                Some(Waiting::Nobody | Waiting::Arming(_)) | None => {}
+                Some(Waiting::Choosing) if scan.ended == Some(Kind::Error) => {
+                    let error = String::from_utf8_lossy(piece).into_owned();
+                    self.choice_refused(&error);
+                }
+                Some(Waiting::Nobody | Waiting::Arming(_) | Waiting::Choosing) | None => {}
             }
             if scan.ended.is_some() {
                 self.present = None;
@@ -607,19 +613,37 @@ impl<'a, W: Waiter> Live<'a, W> {
             return;
         }
         let mut queue = self.link.queue.borrow_mut();
+        queue.tracks = Tracks::Unsaid;
         if target.rung == Rung::Redirect {
-            if self.link.armed.get().is_some() {
+            if self.link.armed.get().is_some() || self.choice == Choice::Refused {
                 let off = Opening::new("CLIENT", &[own::CLIENT, b"TRACKING", b"OFF"]);
                 queue.push(&off.bytes, Waiting::Nobody);
             }
-            let id = target.client_id.to_string();
-            let words: [&[u8]; 5] = [own::CLIENT, b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
-            let on = Opening::new("CLIENT", &words);
-            queue.push(&on.bytes, Waiting::Arming(target.generation));
+            let arming = Waiting::Arming(target.generation);
+            queue.redirect(target.client_id, false, arming);
+            if self.choice == Choice::Free {
+                queue.tracks = Tracks::All(target.client_id);
+            }
         }
         self.link.set_armed(Some(target.generation));
         drop(queue);
         self.link.wake();
+    }
+
+    /// Upstream tracks all reads of a connection or none: what was read while it was thought to
+    /// track some is not known to be tracked.
+    #[cold]
+    fn choice_refused(&mut self, error: &str) {
+        if std::mem::replace(&mut self.choice, Choice::Refused) == Choice::Free {
+            tracing::warn!(
+                error = error.trim(),
+                "upstream cannot be told which reads to track (CLIENT TRACKING with OPTIN); \
+                 all are"
+            );
+        }
+        self.link.queue.borrow_mut().tracks = Tracks::Unsaid;
+        self.link.set_armed(None);
+        self.coherence.lose(self.link.slot);
     }
 
     /// Looks after the connection a few times within the bound.

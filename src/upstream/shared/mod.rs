@@ -9,12 +9,13 @@
 //! upstream tells which keys have changed that were read over any link (`CLIENT TRACKING` with
 //! `REDIRECT`, or `BCAST`). What is done about it is a near cache's business: [`Coherence`].
 
+mod backoff;
 mod link;
 mod pace;
 mod queue;
 mod tracker;
 
-pub(crate) use link::Backoff;
+pub(crate) use backoff::Backoff;
 pub use link::{Link, Shown};
 pub use tracker::{Rung, Tracker};
 

@@ -10,6 +10,9 @@ use crate::clock;
 use crate::upstream::connect::Opening;
 use crate::upstream::own;
 
+/// The next read is tracked. The name is written as [`own`] says.
+const ANNOUNCEMENT: &[u8] = b"*3\r\n$6\r\ncLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n";
+
 pub(super) struct Queue<W> {
     /// Not yet on their way.
     pub(super) requests: Vec<u8>,
@@ -23,6 +26,19 @@ pub(super) struct Queue<W> {
     pub(super) pace: Option<Pace>,
     /// There is no connection, and there will be none for now.
     pub(super) refused: Option<Refused>,
+    /// The reads that upstream tracks, of those that come next.
+    pub(super) tracks: Tracks,
+}
+
+/// The reads whose keys' changes upstream tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracks {
+    /// Which ones is not for the connection to say.
+    Unsaid,
+    /// All of them, to the client of this id.
+    All(u64),
+    /// Those that are announced, to the client of this id.
+    Announced(u64),
 }
 
 pub(super) struct Refused {
@@ -36,6 +52,8 @@ pub(super) enum Waiting<W> {
     Nobody,
     /// `CLIENT TRACKING`; of this generation of the tracker.
     Arming(u32),
+    /// What says which reads are tracked: without it, what was read is not known to be.
+    Choosing,
 }
 
 impl<W> Queue<W> {
@@ -48,6 +66,7 @@ impl<W> Queue<W> {
             queued: 0,
             pace: Some(Pace::new(0, 0)),
             refused: None,
+            tracks: Tracks::Unsaid,
         }
     }
 
@@ -55,6 +74,7 @@ impl<W> Queue<W> {
     pub(super) fn lose(&mut self, database: u32) -> VecDeque<Waiting<W>> {
         self.requests.clear();
         self.database = Some(database);
+        self.tracks = Tracks::Unsaid;
         self.pace = Some(Pace::new(0, self.queued));
         std::mem::take(&mut self.waiting)
     }
@@ -76,6 +96,44 @@ impl<W> Queue<W> {
             let select = Opening::new("SELECT", &[own::SELECT, digits.as_bytes()]);
             self.push(&select.bytes, Waiting::Nobody);
             self.database = Some(database);
+        }
+    }
+
+    /// Has all reads tracked from now on, or only those that are announced, where that can be said.
+    pub(super) fn choose(&mut self, is_each_announced: bool) {
+        let (client_id, chosen) = match self.tracks {
+            Tracks::All(id) if is_each_announced => (id, Tracks::Announced(id)),
+            Tracks::Announced(id) if !is_each_announced => (id, Tracks::All(id)),
+            Tracks::Unsaid | Tracks::All(_) | Tracks::Announced(_) => return,
+        };
+        self.redirect(client_id, is_each_announced, Waiting::Choosing);
+        self.tracks = chosen;
+    }
+
+    /// Asks for changes of what is read to be told to a client, and what says so is waited for.
+    pub(super) fn redirect(
+        &mut self,
+        client_id: u64,
+        is_each_announced: bool,
+        waiting: Waiting<W>,
+    ) {
+        let id = client_id.to_string();
+        let words: [&[u8]; 6] = [
+            own::CLIENT,
+            b"TRACKING",
+            b"ON",
+            b"REDIRECT",
+            id.as_bytes(),
+            b"OPTIN",
+        ];
+        let words = &words[..words.len() - usize::from(!is_each_announced)];
+        self.push(&Opening::new("CLIENT", words).bytes, waiting);
+    }
+
+    /// The next request is a read whose key's changes are to be told.
+    pub(super) fn announce(&mut self) {
+        if matches!(self.tracks, Tracks::Announced(_)) {
+            self.push(ANNOUNCEMENT, Waiting::Choosing);
         }
     }
 

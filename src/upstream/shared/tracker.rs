@@ -24,7 +24,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::link::Backoff;
+use super::backoff::Backoff;
 use super::{Coherence, TRACKER};
 use crate::clock;
 use crate::resp::frame::{FrameScanner, Kind};
