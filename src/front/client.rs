@@ -56,9 +56,9 @@ pub(super) enum Left {
 
 /// What is known of a request before it is served.
 #[derive(Clone, Copy)]
-struct Known {
-    command: Option<&'static Command>,
-    class: Class,
+pub(super) struct Known {
+    pub(super) command: Option<&'static Command>,
+    pub(super) class: Class,
     /// The hash of its only key, where it is looked up.
     hash: u64,
     /// Where it is to be looked for.
@@ -453,6 +453,9 @@ impl Shared {
         for (at, known) in known.iter().enumerate().take(count) {
             let request = decoder.at(at, bytes);
             let end = decoder.end_of(at);
+            if self.is_behind_joined(&request, known) {
+                break;
+            }
             let flow = self.take(&request, &bytes[start..end], *known, now);
             match flow {
                 Flow::Wait => break,

@@ -29,8 +29,13 @@ struct Inner {
     is_torn: bool,
     /// Bytes of requests under way.
     asked: usize,
-    /// Keys of requests under way, by their hash, each with the number of its place.
-    busy: VecDeque<(u64, u64)>,
+    /// Keys of requests under way, in the order of their places.
+    busy: VecDeque<Use>,
+    /// How many of them are of reads that joined another client's.
+    joined: usize,
+    /// The last place of such a read for whose key there was no room: until it is done with, any
+    /// key may be one.
+    joined_crowded: Option<u64>,
     /// The last place of a request with keys of which there was no room for all: until it is done
     /// with, any key may be busy.
     crowded: Option<u64>,
@@ -43,6 +48,16 @@ struct Inner {
 
 /// Keys of requests under way that are remembered, and compared with that of each next one.
 const BUSY_MAX: usize = 1024;
+
+/// A key of a request under way.
+struct Use {
+    /// The number of the request's place.
+    at: u64,
+    /// The key's.
+    hash: u64,
+    /// It is a read that joined another client's.
+    is_joined: bool,
+}
 
 /// A reply that is owed.
 struct Owed {
@@ -219,10 +234,40 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         let last = inner.first + inner.places.len() as u64 - 1;
         if inner.busy.len() < BUSY_MAX {
-            inner.busy.push_back((last, hash));
+            inner.busy.push_back(Use {
+                at: last,
+                hash,
+                is_joined: false,
+            });
         } else {
             inner.crowded = Some(last);
         }
+    }
+
+    /// The read whose key was used last has joined another client's.
+    pub(super) fn note_joined(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.crowded.is_some() {
+            inner.joined_crowded = inner.crowded;
+        } else if let Some(last) = inner.busy.back_mut() {
+            last.is_joined = true;
+            inner.joined += 1;
+        }
+    }
+
+    /// Whether a read under way has joined another client's: it may be run after what this client
+    /// asks for next.
+    #[inline]
+    pub(super) fn has_joined(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.joined > 0 || inner.joined_crowded.is_some()
+    }
+
+    /// The same of reads of this key.
+    pub(super) fn has_joined_for(&self, hash: u64) -> bool {
+        let inner = self.inner.borrow();
+        let mut joined = inner.busy.iter().filter(|used| used.is_joined);
+        inner.joined_crowded.is_some() || joined.any(|used| used.hash == hash)
     }
 
     /// So many bytes are sent upstream for the last place.
@@ -251,7 +296,7 @@ impl Outbox {
         let inner = self.inner.borrow();
         inner.unknown > 0
             || inner.crowded.is_some()
-            || inner.busy.iter().any(|(_, busy)| *busy == hash)
+            || inner.busy.iter().any(|used| used.hash == hash)
     }
 
     /// Whether a request under way may write any key.
@@ -353,8 +398,9 @@ impl Inner {
         self.first += 1;
         self.has_begun = false;
         self.crowded = self.crowded.filter(|at| *at >= self.first);
-        while self.busy.front().is_some_and(|(at, _)| *at < self.first) {
-            self.busy.pop_front();
+        self.joined_crowded = self.joined_crowded.filter(|at| *at >= self.first);
+        while let Some(done) = self.busy.pop_front_if(|used| used.at < self.first) {
+            self.joined -= usize::from(done.is_joined);
         }
     }
 
@@ -371,6 +417,8 @@ impl Inner {
         self.held = 0;
         self.asked = 0;
         self.busy.clear();
+        self.joined = 0;
+        self.joined_crowded = None;
         self.crowded = None;
     }
 
@@ -504,6 +552,30 @@ mod tests {
         assert!(outbox.is_busy(u64::MAX));
         outbox.put(second, b":1\r\n", true);
         assert!(!outbox.is_busy(u64::MAX) && !outbox.is_busy(0));
+    }
+
+    #[test]
+    fn a_read_that_joined_another_is_known_by_its_key_until_its_reply_has_left() {
+        let outbox = Outbox::default();
+        let first = outbox.expect();
+        outbox.use_key(7);
+        assert!(!outbox.has_joined() && !outbox.has_joined_for(7));
+        outbox.note_joined();
+        let second = outbox.expect();
+        outbox.use_key(8);
+        assert!(outbox.has_joined() && outbox.has_joined_for(7) && !outbox.has_joined_for(8));
+        outbox.put(first, b":1\r\n", true);
+        assert!(!outbox.has_joined() && !outbox.has_joined_for(7));
+        outbox.put(second, b":1\r\n", true);
+        let last = outbox.expect();
+        for hash in 0..=BUSY_MAX as u64 {
+            outbox.use_key(hash);
+        }
+        assert!(!outbox.has_joined());
+        outbox.note_joined();
+        assert!(outbox.has_joined_for(u64::MAX), "there was no room for it");
+        outbox.put(last, b":1\r\n", true);
+        assert!(!outbox.has_joined());
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::client::Shared;
+use super::class::Class;
+use super::client::{Known, Shared};
 use super::loads::Ruled;
 use super::outbox::Parts;
 use super::pool::Pool;
 use super::waiting::{Digits, Reading, Waiting};
 use super::wire::{request_of, write_request};
 use super::{Seat, WHOLE, channel};
+use crate::command::keys_of::for_each_key;
 use crate::command::lookup;
 use crate::command::spec::Command;
 use crate::command::table::COMMANDS;
@@ -106,8 +108,28 @@ impl Shared {
         self.outbox.use_key(place.key.hash);
         let (near, slot) = (&self.front.near, channel(self.link().slot()));
         match near.enter(place, line, may_join, slot, now, seat) {
-            Entered::Joined => {}
+            Entered::Joined => self.outbox.note_joined(),
             Entered::Leads(token) => self.read_value(raw, place.key.bytes, line, token),
+        }
+    }
+
+    /// Whether a request must wait for reads that joined another client's: that one may have been
+    /// sent over another connection, and be run after what is sent over this client's.
+    pub(super) fn is_behind_joined(&self, request: &Request<'_>, known: &Known) -> bool {
+        if !self.outbox.has_joined() {
+            return false;
+        }
+        match (known.class, known.command) {
+            (Class::Unknown | Class::Sweeps, _) => true,
+            (Class::Near | Class::NearEach | Class::Plain | Class::Writes, Some(command)) => {
+                let store = &self.front.instance.store;
+                let mut is_behind = false;
+                for_each_key(command, request, |at| {
+                    is_behind |= self.outbox.has_joined_for(store.hash(request.argument(at)));
+                });
+                is_behind
+            }
+            (_, _) => false,
         }
     }
 
@@ -209,7 +231,7 @@ impl Shared {
             let place = place(key);
             self.outbox.use_key(place.key.hash);
             match near.enter(place, line, true, channel(link.slot()), now, seat) {
-                Entered::Joined => {}
+                Entered::Joined => self.outbox.note_joined(),
                 Entered::Leads(token) => {
                     self.read_value(&request_of(&[b"GET", key]), key, line, token);
                 }

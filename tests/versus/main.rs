@@ -9,6 +9,7 @@
 //! - `failing`: a front whose upstream fails, or comes back
 //! - `fake`: upstreams that answer what a test says
 //! - `front`: the same scripts, and more, through corral as a front
+//! - `joined`: reads that wait for another client's
 //! - `ladder`: how an upstream tells what changes
 //! - `leases`: a front whose rules lend keys to those who make their values
 //! - `near`: what operators see of a front's near cache
@@ -37,6 +38,7 @@ mod draw;
 mod failing;
 mod fake;
 mod front;
+mod joined;
 mod ladder;
 mod leases;
 mod loads;
