@@ -1,5 +1,7 @@
 //! The ways in which an upstream is reached, each with the near cache on.
 
+use corral::upstream::topology::slot_of;
+
 use super::certificates::Files;
 use super::common::{Client, Server, free_port, reads, until, value};
 
@@ -46,8 +48,13 @@ impl Files {
 
     /// A server with a TLS port, and that port.
     fn redis(&self) -> (Server, u16) {
+        self.redis_with(&[])
+    }
+
+    fn redis_with(&self, more: &[&str]) -> (Server, u16) {
         let port = free_port();
         let mut args = vec!["--tls-port".to_owned(), port.to_string()];
+        args.extend(more.iter().map(|&word| word.to_owned()));
         for (at, word) in self.of_server().into_iter().enumerate() {
             args.push(if at % 2 == 0 {
                 format!("--{word}")
@@ -114,6 +121,56 @@ fn over_tls_with_sentinel() {
     let url = format!("rediss+sentinel://127.0.0.1:{own}/mymaster");
     let front = files.front(&url, "client", "redis.test");
     serves(&front, &mut upstream.connect());
+}
+
+#[test]
+fn over_tls_with_a_cluster_as_a_user_of_an_access_list() {
+    const HALF: u16 = 8192;
+    let files = Files::of("redis.test");
+    let nodes = [0, HALF].map(|first| {
+        let bus = free_port();
+        let settings = [
+            "--cluster-enabled",
+            "yes",
+            "--tls-cluster",
+            "yes",
+            "--cluster-port",
+            &bus.to_string(),
+        ];
+        let (server, port) = files.redis_with(&settings);
+        let mut direct = server.connect();
+        let user = "ACL SETUSER front on >pass ~* &* +@all -@admin -@dangerous +info +client";
+        assert_eq!(direct.say(user), "+OK\r\n");
+        let slots = format!("CLUSTER ADDSLOTSRANGE {first} {}", first + HALF - 1);
+        assert_eq!(direct.say(&slots), "+OK\r\n");
+        (server, port, bus, direct)
+    });
+    let [
+        (_first, port, _, mut direct),
+        (_second, other, bus, mut second),
+    ] = nodes;
+    let meet = format!("CLUSTER MEET 127.0.0.1 {other} {bus}");
+    assert_eq!(direct.say(&meet), "+OK\r\n");
+    until("both agree", || {
+        [&mut direct, &mut second].into_iter().all(|node| {
+            let info = node.say("CLUSTER INFO");
+            info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+        })
+    });
+    let url = format!("rediss+cluster://front:pass@127.0.0.1:{port}");
+    let front = files.front(&url, "client", "redis.test");
+    serves(&front, &mut direct);
+    let mut client = front.connect();
+    for at in 0..100 {
+        let key = format!("key:{at}");
+        assert_eq!(client.say(&format!("SET {key} {at}")), "+OK\r\n");
+        let node = usize::from(slot_of(key.as_bytes()) >= HALF);
+        let node = [&mut direct, &mut second].into_iter().nth(node);
+        assert_eq!(value(node.expect("there are two"), &key), at.to_string());
+    }
+    for node in [&mut direct, &mut second] {
+        assert!(node.say("CLIENT LIST").contains(" user=front "));
+    }
 }
 
 #[test]
