@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use corral::clock;
+
 use super::bed::{Network, Setup, duration, run, seed};
 use super::faults::Faults;
 use super::load::Traffic;
 use super::relay::{Link, Way};
+use super::servers::PATIENCE;
 
 /// Runs it; nothing may be found.
 #[track_caller]
@@ -92,10 +95,15 @@ pub(crate) fn swaps(faults: &mut Faults<'_>) {
 /// Keys are read that nobody has read, until a front keeps only what is read for the second time,
 /// and upstream tracks but that; then none are, until all is kept and tracked again.
 pub(crate) fn scans(faults: &mut Faults<'_>) {
+    let since = clock::now();
     let mut changes = 0;
-    while faults.goes_on() {
+    // Once at least, however slow the machine.
+    let goes_on = |faults: &Faults<'_>, changes| {
+        faults.goes_on() || (changes == 0 && since.elapsed() < PATIENCE)
+    };
+    while goes_on(faults, changes) {
         let was_picky = faults.is_picky();
-        while faults.goes_on() && faults.is_picky() == was_picky {
+        while goes_on(faults, changes) && faults.is_picky() == was_picky {
             if was_picky {
                 faults.wait(5..10);
             } else {
