@@ -232,7 +232,7 @@ impl Outbox {
     /// The request at the last place uses this key.
     pub(super) fn use_key(&self, hash: u64) {
         let mut inner = self.inner.borrow_mut();
-        let last = inner.first + inner.places.len() as u64 - 1;
+        let last = inner.last();
         if inner.busy.len() < BUSY_MAX {
             inner.busy.push_back(Use {
                 at: last,
@@ -244,14 +244,17 @@ impl Outbox {
         }
     }
 
-    /// The read whose key was used last has joined another client's.
-    pub(super) fn note_joined(&self) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.crowded.is_some() {
-            inner.joined_crowded = inner.crowded;
-        } else if let Some(last) = inner.busy.back_mut() {
-            last.is_joined = true;
-            inner.joined += 1;
+    /// The read at the last place, whose key was used last, has joined another client's.
+    pub(super) fn note_joined(&self, hash: u64) {
+        let inner = &mut *self.inner.borrow_mut();
+        let at = inner.last();
+        let used = inner.busy.back_mut();
+        match used.filter(|used| used.at == at && used.hash == hash) {
+            Some(used) => {
+                inner.joined += usize::from(!used.is_joined);
+                used.is_joined = true;
+            }
+            None => inner.joined_crowded = Some(at),
         }
     }
 
@@ -363,6 +366,11 @@ impl Inner {
         }
         let index = usize::try_from(at.checked_sub(self.first)?).ok()?;
         (index < self.places.len()).then_some(index)
+    }
+
+    /// The number of the last place, of which there is one.
+    fn last(&self) -> u64 {
+        self.first + self.places.len() as u64 - 1
     }
 
     /// Moves what is in order to what is ready.
@@ -560,21 +568,45 @@ mod tests {
         let first = outbox.expect();
         outbox.use_key(7);
         assert!(!outbox.has_joined() && !outbox.has_joined_for(7));
-        outbox.note_joined();
+        outbox.note_joined(7);
         let second = outbox.expect();
         outbox.use_key(8);
         assert!(outbox.has_joined() && outbox.has_joined_for(7) && !outbox.has_joined_for(8));
         outbox.put(first, b":1\r\n", true);
         assert!(!outbox.has_joined() && !outbox.has_joined_for(7));
         outbox.put(second, b":1\r\n", true);
-        let last = outbox.expect();
+    }
+
+    #[test]
+    fn a_read_that_joined_another_is_not_forgotten_for_want_of_room() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.expect(), outbox.expect());
         for hash in 0..=BUSY_MAX as u64 {
             outbox.use_key(hash);
         }
         assert!(!outbox.has_joined());
-        outbox.note_joined();
+        outbox.note_joined(BUSY_MAX as u64);
         assert!(outbox.has_joined_for(u64::MAX), "there was no room for it");
-        outbox.put(last, b":1\r\n", true);
+        outbox.put(first, b":1\r\n", true);
+        let third = outbox.expect();
+        outbox.use_key(7);
+        outbox.note_joined(7);
+        outbox.put(second, b":1\r\n", true);
+        assert!(outbox.has_joined(), "it came when there was no room");
+        outbox.put(third, b":1\r\n", true);
+        assert!(!outbox.has_joined());
+        // And where there was room again, before those that had none were done with.
+        let crowded = outbox.expect();
+        outbox.use_key(1);
+        let crowd = outbox.expect();
+        (0..BUSY_MAX as u64).for_each(|hash| outbox.use_key(hash));
+        outbox.put(crowded, b":1\r\n", true);
+        let joined = outbox.expect();
+        outbox.use_key(7);
+        outbox.note_joined(7);
+        outbox.put(crowd, b":1\r\n", true);
+        assert!(outbox.has_joined_for(7), "that is of a later place");
+        outbox.put(joined, b":1\r\n", true);
         assert!(!outbox.has_joined());
     }
 

@@ -108,7 +108,7 @@ impl Shared {
         self.outbox.use_key(place.key.hash);
         let (near, slot) = (&self.front.near, channel(self.link().slot()));
         match near.enter(place, line, may_join, slot, now, seat) {
-            Entered::Joined => self.outbox.note_joined(),
+            Entered::Joined => self.outbox.note_joined(place.key.hash),
             Entered::Leads(token) => self.read_value(raw, place.key.bytes, line, token),
         }
     }
@@ -120,7 +120,8 @@ impl Shared {
             return false;
         }
         match (known.class, known.command) {
-            (Class::Unknown | Class::Sweeps, _) => true,
+            // What is asked of tags may remove any key.
+            (Class::Unknown | Class::Sweeps | Class::Own, _) => true,
             (Class::Near | Class::NearEach | Class::Plain | Class::Writes, Some(command)) => {
                 let store = &self.front.instance.store;
                 let mut is_behind = false;
@@ -231,7 +232,7 @@ impl Shared {
             let place = place(key);
             self.outbox.use_key(place.key.hash);
             match near.enter(place, line, true, channel(link.slot()), now, seat) {
-                Entered::Joined => self.outbox.note_joined(),
+                Entered::Joined => self.outbox.note_joined(place.key.hash),
                 Entered::Leads(token) => {
                     self.read_value(&request_of(&[b"GET", key]), key, line, token);
                 }
