@@ -126,6 +126,31 @@ fn an_upstream_that_cannot_be_told_which_reads_to_track_tracks_them_all() {
 }
 
 #[test]
+fn an_upstream_that_is_busy_for_a_while_is_told_again_which_reads_to_track() {
+    let upstream = Server::redis(&["--busy-reply-threshold", "10"]);
+    let mut direct = upstream.connect();
+    let front = scanned(&upstream, &[]);
+    let mut client = front.connect();
+    // Noted, so that the next read of it is announced.
+    client.say("GET k");
+    upstream.connect().send(b"EVAL \"while true do end\" 0\r\n");
+    until("it is busy", || direct.say("PING").starts_with("-BUSY"));
+    let reply = client.say("GET k");
+    assert!(reply.starts_with("-BUSY"), "{reply}");
+    assert_eq!(direct.say("SCRIPT KILL"), "+OK\r\n");
+    until("it is told again", || {
+        let announced = calls(&mut direct, "client|caching");
+        scan(&mut client, "first", BATCH);
+        calls(&mut direct, "client|caching") > announced
+    });
+    let before = (tracked(&mut direct), number_of(&front, "near_entries"));
+    scan(&mut client, "new", 2 * BATCH);
+    let kept = number_of(&front, "near_entries") - before.1;
+    assert_eq!(tracked(&mut direct) - before.0, kept);
+    assert!(kept < 50, "{kept}");
+}
+
+#[test]
 fn what_is_read_again_is_kept_whichever_command_reads_it() {
     let upstream = Server::redis(&[]);
     let mut direct = upstream.connect();

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::backoff::Backoff;
 use super::queue::{Queue, Refused, Tracks, Waiting};
-use super::tracker::{Rung, Tracker};
+use super::tracker::{Rung, Tracker, is_for_good};
 use super::{Coherence, Slot, TRACKER, Waiter};
 use crate::clock;
 use crate::resp::Protocol;
@@ -389,6 +389,8 @@ struct Live<'a, W> {
     /// The tracker's generation when requests were last sent.
     tracked: u32,
     choice: Choice,
+    /// It was told to track before.
+    was_armed: bool,
     /// For each write: how many requests had been handed over by then, and when it began.
     sent: VecDeque<(u64, Instant)>,
     /// Replies that have ended.
@@ -429,6 +431,7 @@ impl<'a, W: Waiter> Live<'a, W> {
             } else {
                 Choice::Free
             },
+            was_armed: false,
             sent: VecDeque::new(),
             answered,
             replies: Buffer::default(),
@@ -615,7 +618,7 @@ impl<'a, W: Waiter> Live<'a, W> {
         let mut queue = self.link.queue.borrow_mut();
         queue.tracks = Tracks::Unsaid;
         if target.rung == Rung::Redirect {
-            if self.link.armed.get().is_some() || self.choice == Choice::Refused {
+            if std::mem::replace(&mut self.was_armed, true) {
                 let off = Opening::new("CLIENT", &[own::CLIENT, b"TRACKING", b"OFF"]);
                 queue.push(&off.bytes, Waiting::Nobody);
             }
@@ -630,11 +633,15 @@ impl<'a, W: Waiter> Live<'a, W> {
         self.link.wake();
     }
 
-    /// Upstream tracks all reads of a connection or none: what was read while it was thought to
-    /// track some is not known to be tracked.
+    /// What was read while upstream was thought to track what it was told is not known to be
+    /// tracked. It may say so for now (a script holds it up, the tracker has just gone), or for
+    /// good.
     #[cold]
     fn choice_refused(&mut self, error: &str) {
-        if std::mem::replace(&mut self.choice, Choice::Refused) == Choice::Free {
+        // It took OPTIN and does not know it.
+        let is_ignored = self.link.armed.get().is_some() && error.contains("OPTIN");
+        if (is_for_good(error) || is_ignored) && self.choice == Choice::Free {
+            self.choice = Choice::Refused;
             tracing::warn!(
                 error = error.trim(),
                 "upstream cannot be told which reads to track (CLIENT TRACKING with OPTIN); \

@@ -275,7 +275,7 @@ impl Tracker {
 
 /// Whether an error says that a command will never be run, and not that it cannot be run now: the
 /// tracker that was redirected to has just gone, the upstream has too many clients or is loading.
-fn is_for_good(error: &str) -> bool {
+pub(super) fn is_for_good(error: &str) -> bool {
     let error = error.trim_start_matches('-').to_ascii_lowercase();
     let is_refused = ["noperm", "noproto"]
         .iter()
