@@ -187,6 +187,22 @@ impl Opening {
         }
         Self { name, bytes }
     }
+
+    /// `CLIENT TRACKING`: has the client of this id told of changes of all that is read, or of
+    /// what is announced by `CLIENT CACHING YES`.
+    pub(super) fn redirect_to(client_id: u64, is_each_announced: bool) -> Self {
+        let id = client_id.to_string();
+        let words: [&[u8]; 6] = [
+            own::CLIENT,
+            b"TRACKING",
+            b"ON",
+            b"REDIRECT",
+            id.as_bytes(),
+            b"OPTIN",
+        ];
+        let words = &words[..words.len() - usize::from(!is_each_announced)];
+        Self::new("CLIENT TRACKING", words)
+    }
 }
 
 impl Upstream {

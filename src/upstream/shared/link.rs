@@ -622,8 +622,8 @@ impl<'a, W: Waiter> Live<'a, W> {
                 let off = Opening::new("CLIENT", &[own::CLIENT, b"TRACKING", b"OFF"]);
                 queue.push(&off.bytes, Waiting::Nobody);
             }
-            let arming = Waiting::Arming(target.generation);
-            queue.redirect(target.client_id, false, arming);
+            let on = Opening::redirect_to(target.client_id, false);
+            queue.push(&on.bytes, Waiting::Arming(target.generation));
             if self.choice == Choice::Free {
                 queue.tracks = Tracks::All(target.client_id);
             }

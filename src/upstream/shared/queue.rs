@@ -106,28 +106,9 @@ impl<W> Queue<W> {
             Tracks::Announced(id) if !is_each_announced => (id, Tracks::All(id)),
             Tracks::Unsaid | Tracks::All(_) | Tracks::Announced(_) => return,
         };
-        self.redirect(client_id, is_each_announced, Waiting::Choosing);
+        let on = Opening::redirect_to(client_id, is_each_announced);
+        self.push(&on.bytes, Waiting::Choosing);
         self.tracks = chosen;
-    }
-
-    /// Asks for changes of what is read to be told to a client, and what says so is waited for.
-    pub(super) fn redirect(
-        &mut self,
-        client_id: u64,
-        is_each_announced: bool,
-        waiting: Waiting<W>,
-    ) {
-        let id = client_id.to_string();
-        let words: [&[u8]; 6] = [
-            own::CLIENT,
-            b"TRACKING",
-            b"ON",
-            b"REDIRECT",
-            id.as_bytes(),
-            b"OPTIN",
-        ];
-        let words = &words[..words.len() - usize::from(!is_each_announced)];
-        self.push(&Opening::new("CLIENT", words).bytes, waiting);
     }
 
     /// The next request is a read whose key's changes are to be told.

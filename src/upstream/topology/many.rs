@@ -32,6 +32,7 @@ use super::slots::{Redirection, SlotMap};
 use crate::resp::frame::Kind;
 use crate::resp::{Decoder, Limits, Request};
 use crate::upstream::buffer::Buffer;
+use crate::upstream::connect::Opening;
 use crate::upstream::session::{self, Change, Effect, Session};
 use crate::upstream::url::Endpoint;
 use node::{Expect, Node, Told};
@@ -372,7 +373,7 @@ impl Many {
         let mut words: Vec<&[u8]> = vec![b"SCAN", digits.as_bytes()];
         words.extend(request.iter_from(2));
         let is_last = master + 1 == count;
-        let request = crate::upstream::connect::Opening::new("SCAN", &words).bytes;
+        let request = Opening::new("SCAN", &words).bytes;
         let at = self.owe(Join::Scan { master, is_last }, vec![request]);
         self.send(at, 0, &endpoint);
     }
@@ -456,7 +457,10 @@ impl Many {
             .iter()
             .filter_map(|node| {
                 let theirs = cluster.tracker(number, &node.endpoint)?;
-                Some((node.endpoint.clone(), node::redirect_to(theirs).bytes))
+                Some((
+                    node.endpoint.clone(),
+                    Opening::redirect_to(theirs, false).bytes,
+                ))
             })
             .collect();
         let (masters, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();

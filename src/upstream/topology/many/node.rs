@@ -117,19 +117,6 @@ impl Node {
     }
 }
 
-/// `CLIENT TRACKING` to the connection of this number.
-pub(super) fn redirect_to(number: u64) -> Opening {
-    let number = number.to_string();
-    let words: [&[u8]; 5] = [
-        own::CLIENT,
-        b"TRACKING",
-        b"ON",
-        b"REDIRECT",
-        number.as_bytes(),
-    ];
-    Opening::new("CLIENT TRACKING", &words)
-}
-
 impl Many {
     /// A master, which is connected to if it is not yet.
     pub(super) fn node(&mut self, endpoint: &Endpoint) -> &mut Node {
@@ -218,7 +205,7 @@ impl Many {
             if let Told::Redirect(number) = told
                 && let Some(theirs) = cluster.tracker_there(number, &endpoint).await
             {
-                let redirect = [redirect_to(theirs)];
+                let redirect = [Opening::redirect_to(theirs, false)];
                 introduce(&mut connection, &redirect).await?;
             }
             Ok(connection)
