@@ -3,11 +3,13 @@
 //! With `coalesce-across-fronts`, a front that is about to load a key puts a placeholder beside it
 //! upstream, which lives for a second and is renewed for as long as the load lasts. Whoever finds
 //! one there looks for the value instead, until that has come or the placeholder is gone: its owner
-//! may have died.
+//! may have died. Who has put one looks as well before it loads: another's load may have ended
+//! between the read that found nothing and the placeholder.
 
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::pool::Pool;
@@ -37,15 +39,24 @@ pub(super) async fn keep(pool: Rc<Pool>, keep: Keep, place: Whether) {
         return store(&pool, brought, place, since).await;
     }
     let placeholder = Placeholder::new(&pool, db, &key);
-    while !placeholder.put().await {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if permit.is_closed() {
+    loop {
+        let is_ours = placeholder.put().await;
+        // Another may have stored it since it was asked for here. The value that a refresh is to
+        // replace says nothing.
+        let tells = !is_ours || place == Whether::Absent;
+        if tells && let Some(value) = look(&pool, db, &key).await {
+            // Nobody may be waiting for it any more.
+            let _ = permit.send(Permit::Found(value));
+            if is_ours {
+                placeholder.take_away().await;
+            }
             return;
         }
-        let get = ask(&pool, db, &[b"GET", &key]).await;
-        if let Some(value) = get.as_deref().and_then(value_of) {
-            // Nobody may be waiting for it any more.
-            let _ = permit.send(Permit::Found(value.to_vec().into()));
+        if is_ours {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        if permit.is_closed() {
             return;
         }
     }
@@ -62,6 +73,12 @@ async fn begin(pool: &Rc<Pool>, db: u16, has_tags: bool) -> Option<u64> {
     }
     let link = Rc::clone(pool.any_link()?);
     tags::count_now(&link, u32::from(db)).await
+}
+
+/// The value that upstream has.
+async fn look(pool: &Rc<Pool>, db: u16, key: &[u8]) -> Option<Bytes> {
+    let reply = ask(pool, db, &[b"GET", key]).await?;
+    value_of(&reply).map(Bytes::copy_from_slice)
 }
 
 /// What has to be there still for a loaded value to be stored.
@@ -105,6 +122,10 @@ impl<'p> Placeholder<'p> {
         while tokio::time::timeout(RENEW_EVERY, &mut work).await.is_err() {
             self.run(RENEW_IF_SAME).await;
         }
+        self.take_away().await;
+    }
+
+    async fn take_away(&self) {
         self.run(DELETE_IF_SAME).await;
     }
 

@@ -325,6 +325,28 @@ fn fronts_of_one_upstream_load_a_key_once_together() {
 }
 
 #[test]
+fn what_another_has_stored_meanwhile_is_not_loaded_once_more() {
+    let (upstream, origin) = (Server::redis(&[]), Origin::open());
+    origin.put("1", "ann");
+    let front = origin.front(&upstream, TOGETHER);
+    let (mut client, mut writer, mut direct) =
+        (front.connect(), upstream.connect(), upstream.connect());
+    let held = |direct: &mut Client| direct.say("CLIENT LIST").matches("flags=b").count();
+    assert_eq!(direct.say("CLIENT PAUSE 60000 WRITE"), "+OK\r\n");
+    writer.send(b"SET user:1 bob\r\n");
+    until("the write is held", || held(&mut direct) == 1);
+    ask_for(&mut client, "user:1");
+    until("the front's is held behind it", || held(&mut direct) == 2);
+    assert_eq!(direct.say("CLIENT UNPAUSE"), "+OK\r\n");
+    assert_eq!(reply(&mut writer), "+OK\r\n");
+    assert_eq!(reply(&mut client), "$3\r\nbob\r\n");
+    assert_eq!(origin.calls(), [""; 0]);
+    until("nothing else is left upstream", || {
+        direct.say("KEYS *") == "*1\r\n$6\r\nuser:1\r\n"
+    });
+}
+
+#[test]
 fn a_front_that_dies_while_it_loads_is_replaced_by_another() {
     let (upstream, origin) = (Server::redis(&[]), Origin::new());
     origin.put("1", "ann");
