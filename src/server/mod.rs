@@ -82,8 +82,9 @@ impl Server {
     /// When one of them cannot be opened, or a setting that needs files cannot be followed.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let upstream = upstream_of(&config).map_err(StartError::Upstream)?;
-        let listening = Listening::open(&config).map_err(StartError::Bind)?;
+        // Whoever finds the server listening can ask for its health.
         let admin = AdminPort::open(&config).map_err(StartError::Admin)?;
+        let listening = Listening::open(&config).map_err(StartError::Bind)?;
         let instance = Arc::new(Instance::new(config, upstream.map(Arc::new)));
         instance.start_rules().map_err(StartError::Rules)?;
         Ok(Self {
