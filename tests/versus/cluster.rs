@@ -9,96 +9,23 @@ use corral::upstream::topology::slot_of;
 
 use super::common::{Client, Server, elements, free_port, reads, request, text, until, value};
 use super::tags::{LINES, sorted};
+use super::topologies::Cluster;
 
-/// Three masters with a third of the slots each, and replicas of the first one.
-struct Cluster {
-    masters: Vec<Server>,
-    replicas: Vec<Server>,
+/// A front of it.
+fn front(cluster: &Cluster, near_cache: &str) -> Server {
+    Server::corral(&["--upstream", &cluster.url(), "--near-cache", near_cache])
 }
 
-fn node() -> (Server, u16) {
-    let bus = free_port();
-    let port = bus.to_string();
-    let args = [
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &port,
-        "--cluster-node-timeout",
-        "1000",
-        "--repl-diskless-sync-delay",
-        "0",
-    ];
-    (Server::redis(&args), bus)
-}
-
-impl Cluster {
-    fn start(replicas: usize) -> Self {
-        let mut nodes: Vec<(Server, u16)> = (0..3 + replicas).map(|_| node()).collect();
-        let mut first = nodes[0].0.connect();
-        for (server, bus) in &nodes[1..] {
-            let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", server.port);
-            assert_eq!(first.say(&meet), "+OK\r\n");
-        }
-        for (at, range) in ["0 5460", "5461 10922", "10923 16383"].iter().enumerate() {
-            let words = format!("CLUSTER ADDSLOTSRANGE {range}");
-            assert_eq!(nodes[at].0.connect().say(&words), "+OK\r\n");
-        }
-        until("all nodes agree", || {
-            nodes.iter().all(|(server, _)| {
-                let mut client = server.connect();
-                let shards = client.say("CLUSTER SLOTS");
-                let is_ok = client.say("CLUSTER INFO").contains("cluster_state:ok");
-                is_ok && shards.starts_with("*3\r\n")
-            })
-        });
-        let replicas = nodes.split_off(3);
-        let replicas: Vec<Server> = replicas.into_iter().map(|(server, _)| server).collect();
-        let masters: Vec<Server> = nodes.into_iter().map(|(server, _)| server).collect();
-        let id = id_of(&masters[0]);
-        for replica in &replicas {
-            let mut client = replica.connect();
-            until("it knows its master", || {
-                client.say(&format!("CLUSTER REPLICATE {id}")) == "+OK\r\n"
-            });
-            until("it has what its master has", || {
-                client
-                    .say("INFO replication")
-                    .contains("master_link_status:up")
-            });
-        }
-        Self { masters, replicas }
-    }
-
-    fn front(&self, near_cache: &str) -> Server {
-        // The first one is nobody.
-        let url = format!(
-            "redis+cluster://127.0.0.1:1,127.0.0.1:{}",
-            self.masters[1].port
-        );
-        Server::corral(&["--upstream", &url, "--near-cache", near_cache])
-    }
-
-    fn owner(&self, slot: u16) -> usize {
-        usize::from(slot > 5460) + usize::from(slot > 10922)
-    }
-
-    fn reads(&self) -> u64 {
-        let servers = self.masters.iter();
-        servers.map(|server| reads(&mut server.connect())).sum()
-    }
-}
-
-fn id_of(server: &Server) -> String {
-    let id = server.connect().say("CLUSTER MYID");
-    String::from_utf8_lossy(text(id.as_bytes())).into_owned()
+fn reads_of(cluster: &Cluster) -> u64 {
+    let servers = cluster.masters.iter();
+    servers.map(|server| reads(&mut server.connect())).sum()
 }
 
 #[test]
 fn keys_of_all_slots_are_read_and_written_and_kept() {
     let cluster = Cluster::start(0);
     for near_cache in ["yes", "no"] {
-        let front = cluster.front(near_cache);
+        let front = front(&cluster, near_cache);
         let mut clients = [front.connect(), front.connect()];
         assert!(clients[1].say("HELLO 3").starts_with('%'));
         for at in 0..3000 {
@@ -131,14 +58,14 @@ fn keys_of_all_slots_are_read_and_written_and_kept() {
         if near_cache == "no" {
             continue;
         }
-        let before = cluster.reads();
+        let before = reads_of(&cluster);
         for at in 0..3000 {
             assert_eq!(
                 value(&mut clients[at % 2], &format!("key:{at}")),
                 format!("yes{at}")
             );
         }
-        let asked = cluster.reads() - before;
+        let asked = reads_of(&cluster) - before;
         assert!(asked < 100, "{asked} of 3000 were not answered from memory");
         for at in (0..3000).step_by(97) {
             let key = format!("key:{at}");
@@ -228,7 +155,7 @@ const REPLIES: &[(&str, &str)] = &[
 fn commands_of_many_slots_are_split_or_refused_as_one_server_would_reply() {
     let cluster = Cluster::start(0);
     for near_cache in ["yes", "no"] {
-        let front = cluster.front(near_cache);
+        let front = front(&cluster, near_cache);
         let mut client = front.connect();
         for (words, reply) in REPLIES {
             assert_eq!(
@@ -280,8 +207,8 @@ fn grows(client: &mut Client, key: &str, least: u64) -> u64 {
 
 #[test]
 fn a_slot_that_moves_under_traffic_shows_no_old_value() {
-    let cluster = Cluster::start(0);
-    let front = cluster.front("yes");
+    let mut cluster = Cluster::start(0);
+    let front = front(&cluster, "yes");
     let keys: Vec<String> = (0..20).map(|at| format!("{{moving}}{at}")).collect();
     let slot = slot_of(b"moving");
     let from = cluster.owner(slot);
@@ -339,10 +266,7 @@ fn a_slot_that_moves_under_traffic_shows_no_old_value() {
         let _over = Over(&is_over);
         // To the next master, and on to the one after that.
         for hop in 0..4 {
-            let (source, target) = ((from + hop) % 3, (from + hop + 1) % 3);
-            let own = "{moving}own".to_owned();
-            let keys: Vec<String> = keys.iter().chain([&own]).cloned().collect();
-            move_slot(&cluster, slot, source, target, &keys);
+            cluster.move_slot(slot, (from + hop + 1) % 3, Duration::from_millis(10));
             std::thread::sleep(Duration::from_millis(200));
         }
     });
@@ -351,6 +275,62 @@ fn a_slot_that_moves_under_traffic_shows_no_old_value() {
         let there = value(&mut last.connect(), key);
         assert_eq!(value(&mut client, key), there);
     }
+}
+
+#[test]
+fn what_was_watched_in_a_slot_that_moves_counts_as_changed() {
+    let mut cluster = Cluster::start(0);
+    let front = front(&cluster, "yes");
+    let slot = slot_of(b"moving");
+    for (hello, nil) in [("HELLO 2", "*-1\r\n"), ("HELLO 3", "_\r\n")] {
+        let mut client = front.connect();
+        client.say(hello);
+        assert_eq!(client.say("SET {moving}k 1"), "+OK\r\n");
+        assert_eq!(client.say("WATCH {moving}k"), "+OK\r\n");
+        let target = (cluster.owner(slot) + 1) % 3;
+        cluster.move_slot(slot, target, Duration::ZERO);
+        until("the front has heard of it", || {
+            front.connect().say("SET {moving}other v") == "+OK\r\n"
+        });
+        // As a client does that begins anew.
+        assert_eq!(client.say("WATCH {moving}k"), "+OK\r\n");
+        assert_eq!(value(&mut client, "{moving}k"), "1");
+        assert_eq!(client.say("MULTI"), "+OK\r\n");
+        assert_eq!(client.say("SET {moving}k 2"), "+QUEUED\r\n");
+        assert_eq!(client.say("EXEC"), nil);
+        assert_eq!(client.say("WATCH {moving}k"), "+OK\r\n");
+        assert_eq!(client.say("MULTI"), "+OK\r\n");
+        assert_eq!(client.say("SET {moving}k 2"), "+QUEUED\r\n");
+        assert_eq!(client.say("EXEC"), "*1\r\n+OK\r\n");
+    }
+}
+
+#[test]
+fn what_could_not_be_watched_binds_to_no_slot() {
+    let cluster = Cluster::start(0);
+    let slot = slot_of(b"moving");
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    let mut owner = cluster.masters[from].connect();
+    let id = cluster.masters[to].connect().say("CLUSTER MYID");
+    let id = String::from_utf8_lossy(text(id.as_bytes())).into_owned();
+    let migrating = format!("CLUSTER SETSLOT {slot} MIGRATING {id}");
+    assert_eq!(owner.say(&migrating), "+OK\r\n");
+    let front = front(&cluster, "yes");
+    let mut client = front.connect();
+    let told = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+    assert_eq!(client.say("WATCH {moving}k"), told);
+    assert_eq!(client.say("WATCH foo"), "+OK\r\n");
+    assert_eq!(client.say("MULTI"), "+OK\r\n");
+    assert_eq!(client.say("SET foo 1"), "+QUEUED\r\n");
+    assert_eq!(client.say("EXEC"), "*1\r\n+OK\r\n");
+    // Behind one that is watched, it changes nothing.
+    assert_eq!(client.say("WATCH foo"), "+OK\r\n");
+    let told = "-CROSSSLOT Keys in request don't hash to the same slot\r\n";
+    assert_eq!(client.say("WATCH {moving}k"), told);
+    assert_eq!(client.say("SET foo 2"), "+OK\r\n");
+    assert_eq!(client.say("MULTI"), "+OK\r\n");
+    assert_eq!(client.say("SET foo 3"), "+QUEUED\r\n");
+    assert_eq!(client.say("EXEC"), "*-1\r\n");
 }
 
 /// Ends the traffic when dropped.
@@ -362,35 +342,10 @@ impl Drop for Over<'_> {
     }
 }
 
-fn move_slot(cluster: &Cluster, slot: u16, source: usize, target: usize, keys: &[String]) {
-    let (from, to) = (&cluster.masters[source], &cluster.masters[target]);
-    let (from_id, to_id) = (id_of(from), id_of(to));
-    let (mut at_from, mut at_to) = (from.connect(), to.connect());
-    let ok = |client: &mut Client, words: String| assert_eq!(client.say(&words), "+OK\r\n");
-    ok(
-        &mut at_to,
-        format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"),
-    );
-    ok(
-        &mut at_from,
-        format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"),
-    );
-    for key in keys {
-        let port = to.port;
-        ok(
-            &mut at_from,
-            format!("MIGRATE 127.0.0.1 {port} {key} 0 5000"),
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    ok(&mut at_to, format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
-    ok(&mut at_from, format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
-}
-
 #[test]
 fn a_master_that_dies_is_replaced_by_its_replica() {
     let mut cluster = Cluster::start(1);
-    let front = cluster.front("yes");
+    let front = front(&cluster, "yes");
     let mut client = front.connect();
     // Of the first master, and of another one.
     let lost = (0..).map(|at| format!("key:{at}"));
@@ -430,7 +385,7 @@ fn a_master_that_dies_is_replaced_by_its_replica() {
 #[test]
 fn tags_are_as_one_server_would_have_them() {
     let cluster = Cluster::start(0);
-    let (front, other) = (cluster.front("yes"), cluster.front("yes"));
+    let (front, other) = (front(&cluster, "yes"), front(&cluster, "yes"));
     let standalone = Server::corral(&[]);
     for hello in ["HELLO 2", "HELLO 3"] {
         let mut clients = [standalone.connect(), front.connect()];

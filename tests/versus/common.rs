@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::Command;
 use std::time::Duration;
 
 use corral::clock;
@@ -16,28 +15,6 @@ impl Server {
     pub(crate) fn front(upstream: &Self, args: &[&str]) -> Self {
         let url = format!("redis://127.0.0.1:{}", upstream.port);
         Self::corral(&[&["--upstream", &url], args].concat())
-    }
-
-    /// A Sentinel that alone decides, half a second after a master is gone, of the master that
-    /// it calls `mymaster`.
-    pub(crate) fn sentinel(master: &Self, settings: &str) -> Self {
-        Self::sentinel_of(master.port, settings)
-    }
-
-    /// The same for a master on this port.
-    pub(crate) fn sentinel_of(at: u16, settings: &str) -> Self {
-        Self::start(|port, dir| {
-            let file = dir.join("sentinel.conf");
-            let text = format!(
-                "port {port}\nsentinel monitor mymaster 127.0.0.1 {at} 1\n\
-                 sentinel down-after-milliseconds mymaster 500\n\
-                 sentinel failover-timeout mymaster 3000\n{settings}\n"
-            );
-            std::fs::write(&file, text).expect("a file");
-            let mut command = Command::new("redis-server");
-            command.arg(file).arg("--sentinel").current_dir(dir);
-            command
-        })
     }
 
     /// A new connection.

@@ -54,4 +54,6 @@ mod sentinel;
 mod servers;
 mod start;
 mod tags;
+#[path = "../support/topologies.rs"]
+mod topologies;
 mod upstream;

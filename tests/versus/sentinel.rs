@@ -5,63 +5,11 @@ use std::time::Duration;
 use corral::clock;
 
 use super::common::{Client, Missing, PATIENCE, Server, elements, reads, text, until, value};
+use super::topologies::Group;
 
-/// A master, its replica, and the Sentinel that watches over them.
-struct Group {
-    master: Server,
-    replica: Server,
-    sentinel: Server,
-}
-
-impl Group {
-    fn start() -> Self {
-        Self::with(&[], "")
-    }
-
-    /// With arguments for both servers, and lines for the Sentinel's settings.
-    fn with(args: &[&str], settings: &str) -> Self {
-        let args = [&["--repl-diskless-sync-delay", "0"], args].concat();
-        let master = Server::redis(&args);
-        let at = master.port.to_string();
-        let replica = Server::redis(&[&["--replicaof", "127.0.0.1", &at][..], &args].concat());
-        let mut asking = replica.connect();
-        if let Some(at) = args.iter().position(|arg| *arg == "--requirepass") {
-            asking.say(&format!("AUTH {}", args[at + 1]));
-        }
-        until("the replica is in order", || {
-            asking
-                .say("INFO replication")
-                .contains("master_link_status:up")
-        });
-        // It looks for replicas when it starts, and then every ten seconds.
-        let sentinel = Server::sentinel(&master, settings);
-        let mut asking = sentinel.connect();
-        if let Some(password) = settings.strip_prefix("requirepass ") {
-            let password = password.lines().next().unwrap_or_default();
-            asking.say(&format!("AUTH {password}"));
-        }
-        until("the Sentinel knows the replica", || {
-            let replicas = asking.say("SENTINEL REPLICAS mymaster");
-            replicas.contains("master-link-status\r\n$2\r\nok")
-        });
-        Self {
-            master,
-            replica,
-            sentinel,
-        }
-    }
-
-    fn url(&self) -> String {
-        // The first one is nobody.
-        format!(
-            "redis+sentinel://127.0.0.1:1,127.0.0.1:{}/mymaster",
-            self.sentinel.port
-        )
-    }
-
-    fn front(&self, near_cache: &str) -> Server {
-        Server::corral(&["--upstream", &self.url(), "--near-cache", near_cache])
-    }
+/// A front of its master.
+fn front(group: &Group, near_cache: &str) -> Server {
+    Server::corral(&["--upstream", &group.url(), "--near-cache", near_cache])
 }
 
 /// The port of the server that answers a client in the end.
@@ -111,7 +59,7 @@ fn a_master_that_dies_or_hangs_is_replaced_and_what_it_said_is_forgotten() {
             mut master,
             replica,
             sentinel,
-        } = Group::start();
+        } = Group::with(&[], "");
         let url = format!("redis+sentinel://127.0.0.1:{}/mymaster", sentinel.port);
         let front = Server::corral(&["--upstream", &url, "--near-cache", near_cache]);
         let mut clients: Vec<Client> = (0..8).map(|_| front.connect()).collect();
@@ -174,8 +122,8 @@ fn a_master_that_dies_or_hangs_is_replaced_and_what_it_said_is_forgotten() {
 #[test]
 fn a_failover_that_is_asked_for_moves_the_front() {
     for near_cache in ["yes", "no"] {
-        let group = Group::start();
-        let front = group.front(near_cache);
+        let group = Group::with(&[], "");
+        let front = front(&group, near_cache);
         let mut client = front.connect();
         assert_eq!(client.say("SET k old"), "+OK\r\n");
         let mut direct = [&group.master, &group.replica].map(Server::connect);
@@ -222,9 +170,9 @@ fn a_failover_that_is_asked_for_moves_the_front() {
 
 #[test]
 fn a_master_that_became_a_replica_is_left() {
-    let group = Group::start();
+    let group = Group::with(&[], "");
     let other = Server::redis(&[]);
-    let front = group.front("yes");
+    let front = front(&group, "yes");
     let mut client = front.connect();
     assert_eq!(client.say("SET k v"), "+OK\r\n");
     let at = other.port;
@@ -274,7 +222,7 @@ fn without_a_sentinel_there_is_an_error_that_says_so() {
     let told = "-ERR upstream 'mymaster' has no master now: \
                 Sentinel 127.0.0.1:1 refused the connection\r\n";
     assert_eq!(reply, told);
-    let group = Group::start();
+    let group = Group::with(&[], "");
     let url = group.url().replace("mymaster", "other");
     let front = Server::corral(&["--upstream", &url]);
     let reply = front.connect().say("GET k");

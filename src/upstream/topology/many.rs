@@ -106,6 +106,7 @@ struct Owed {
     change: Option<Box<Change>>,
     /// Redirections mean nothing to it.
     is_fixed: bool,
+    is_watch: bool,
 }
 
 /// A part of a reply.
@@ -493,6 +494,7 @@ impl Many {
             parts: requests.into_iter().map(part).collect(),
             change: None,
             is_fixed: false,
+            is_watch: false,
         });
         self.first + self.owed.len() as u64 - 1
     }
@@ -593,6 +595,9 @@ impl Many {
             };
             let is_error = matches!(reply.first(), Some(b'-' | b'!'));
             self.output.extend(&reply);
+            if is_error && owed.is_watch {
+                self.transaction.lose_watch(self.first);
+            }
             if let Some(owed) = self.owed.pop_front()
                 && let Some(change) = owed.change
                 && !is_error

@@ -1,7 +1,9 @@
 //! Transactions of a cluster's client: at one master, and of one slot.
+//!
+//! Where the slot moves on meanwhile, what was watched counts as changed, as moving removes it.
 
 use super::node::Expect;
-use super::{CROSS_SLOT, Flow, Many, SLOT_DOWN};
+use super::{CROSS_SLOT, Flow, Many, SLOT_DOWN, TRY_AGAIN};
 use crate::resp::Request;
 use crate::upstream::session::Effect;
 use crate::upstream::topology::route::Route;
@@ -16,17 +18,34 @@ pub(super) struct Transaction {
     /// Where it is, once it is anywhere.
     master: Option<Endpoint>,
     slot: Option<u16>,
-    in_multi: bool,
-    /// `MULTI` was sent.
-    is_begun: bool,
+    /// How many `WATCH` are not answered an error, and the number of the first one's reply.
+    watches: usize,
+    watches_since: u64,
+    queue: Queue,
     /// It was answered an error here, which its master does not know of.
     is_spoilt: bool,
+    /// Its slot has moved, and with it what was watched.
+    has_moved: bool,
+}
+
+/// Whether requests are queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Queue {
+    #[default]
+    None,
+    /// `MULTI` is still to be sent.
+    Announced,
+    Begun,
 }
 
 impl Transaction {
     /// Whether requests are queued.
     pub(super) fn is_open(&self) -> bool {
-        self.in_multi || self.master.is_some()
+        self.in_multi() || self.master.is_some()
+    }
+
+    fn in_multi(&self) -> bool {
+        self.queue != Queue::None
     }
 
     pub(super) fn is_at(&self, endpoint: &Endpoint) -> bool {
@@ -34,7 +53,18 @@ impl Transaction {
     }
 
     pub(super) fn spoil(&mut self) {
-        self.is_spoilt |= self.in_multi;
+        self.is_spoilt |= self.in_multi();
+    }
+
+    /// The reply with this number is the error of a `WATCH`: it binds to no master.
+    pub(super) fn lose_watch(&mut self, number: u64) {
+        if self.watches == 0 || number < self.watches_since {
+            return;
+        }
+        self.watches -= 1;
+        if self.watches == 0 && !self.in_multi() && !self.has_moved {
+            *self = Self::default();
+        }
     }
 }
 
@@ -48,26 +78,26 @@ impl Many {
         route: &Route,
     ) -> Flow {
         match effect {
-            Effect::Begin if self.transaction.in_multi => {
+            Effect::Begin if self.transaction.in_multi() => {
                 self.say(b"-ERR MULTI calls can not be nested\r\n");
             }
             Effect::Begin => {
-                self.transaction.in_multi = true;
+                self.transaction.queue = Queue::Announced;
                 if let Some(master) = self.transaction.master.clone() {
-                    self.node(&master).ask(MULTI, Expect::Nobody);
-                    self.transaction.is_begun = true;
+                    self.begin(&master);
                 }
                 self.say(b"+OK\r\n");
             }
             // The error is Redis's to say; what is watched stays so.
-            Effect::End if !self.transaction.in_multi => self.ask_any(raw),
+            Effect::End if !self.transaction.in_multi() => self.ask_any(raw),
             Effect::End => self.end_transaction(request, raw),
-            Effect::Watch if self.transaction.in_multi => {
+            Effect::Watch if self.transaction.in_multi() => {
                 self.say(b"-ERR WATCH inside MULTI is not allowed\r\n");
             }
-            Effect::Watch | Effect::Unwatch => {
+            Effect::Watch => self.watch(raw, route),
+            Effect::Unwatch => {
                 self.queue(raw, route);
-                if matches!(effect, Effect::Unwatch) && !self.transaction.in_multi {
+                if !self.transaction.in_multi() {
                     self.transaction = Transaction::default();
                 }
             }
@@ -94,7 +124,7 @@ impl Many {
             | Effect::Monitor
             | Effect::Stream
             | Effect::Shutdown => {
-                if self.transaction.in_multi {
+                if self.transaction.in_multi() {
                     self.queue(raw, route);
                     return Flow::Taken;
                 }
@@ -106,6 +136,31 @@ impl Many {
             }
         }
         Flow::Taken
+    }
+
+    fn begin(&mut self, master: &Endpoint) {
+        self.node(master).ask(MULTI, Expect::Nobody);
+        self.transaction.queue = Queue::Begun;
+    }
+
+    fn watch(&mut self, raw: &[u8], route: &Route) {
+        if let Route::Slot(slot) = route
+            && self.transaction.slot == Some(*slot)
+            && self.transaction.master.as_ref() != self.map.owner(*slot)
+        {
+            self.transaction.has_moved = true;
+            self.transaction.master = None;
+        }
+        let number = self.first + self.owed.len() as u64;
+        self.queue(raw, route);
+        let Some(owed) = self.owed.back_mut().filter(|owed| owed.is_fixed) else {
+            return;
+        };
+        owed.is_watch = true;
+        if self.transaction.watches == 0 {
+            self.transaction.watches_since = number;
+        }
+        self.transaction.watches += 1;
     }
 
     /// Sends a request to where the transaction is.
@@ -120,20 +175,20 @@ impl Many {
                 (None, None)
             }
         };
-        let is_other = |before: Option<&Endpoint>| owner.is_some() && before != owner.as_ref();
-        let is_other_slot = self.transaction.slot.is_some() && slot.is_some();
-        if is_other_slot && self.transaction.slot != slot
-            || self.transaction.master.is_some() && is_other(self.transaction.master.as_ref())
-        {
-            return self.refuse(CROSS_SLOT);
+        let (before, at) = (self.transaction.slot, &self.transaction.master);
+        let is_elsewhere = at.is_some() && owner.is_some() && *at != owner;
+        match before {
+            Some(_) if slot.is_some() && before != slot => return self.refuse(CROSS_SLOT),
+            Some(_) if is_elsewhere => return self.refuse(TRY_AGAIN),
+            None if is_elsewhere => return self.refuse(CROSS_SLOT),
+            Some(_) | None => {}
         }
         let master = self.transaction.master.clone().or(owner);
         let master = master.unwrap_or_else(|| self.map.masters()[0].clone());
         self.transaction.master = Some(master.clone());
         self.transaction.slot = self.transaction.slot.or(slot);
-        if self.transaction.in_multi && !self.transaction.is_begun {
-            self.node(&master).ask(MULTI, Expect::Nobody);
-            self.transaction.is_begun = true;
+        if self.transaction.queue == Queue::Announced {
+            self.begin(&master);
         }
         self.ask_one(raw, &master);
         if let Some(owed) = self.owed.back_mut() {
@@ -150,21 +205,26 @@ impl Many {
     fn end_transaction(&mut self, request: &Request<'_>, raw: &[u8]) {
         let is_exec = request.argument(0).eq_ignore_ascii_case(b"EXEC");
         let transaction = std::mem::take(&mut self.transaction);
-        let Some(master) = transaction.master.filter(|_| transaction.is_begun) else {
-            return match transaction.is_spoilt {
-                true if is_exec => self.say(ABORTED),
-                false if is_exec => self.say(b"*0\r\n"),
-                _ => self.say(b"+OK\r\n"),
-            };
+        let is_begun = transaction.queue == Queue::Begun;
+        let master = transaction.master.filter(|_| is_begun);
+        let said = match (is_exec, &master) {
+            (true, _) if transaction.is_spoilt => ABORTED,
+            (true, _) if transaction.has_moved && self.is_resp3 => b"_\r\n",
+            (true, _) if transaction.has_moved => b"*-1\r\n",
+            (true, None) => b"*0\r\n",
+            (false, None) => b"+OK\r\n",
+            (_, Some(master)) => {
+                self.ask_one(raw, master);
+                if let Some(owed) = self.owed.back_mut() {
+                    owed.is_fixed = true;
+                }
+                return;
+            }
         };
-        if transaction.is_spoilt && is_exec {
+        if let Some(master) = master {
             self.node(&master).ask(DISCARD, Expect::Nobody);
-            return self.say(ABORTED);
         }
-        self.ask_one(raw, &master);
-        if let Some(owed) = self.owed.back_mut() {
-            owed.is_fixed = true;
-        }
+        self.say(said);
     }
 }
 
