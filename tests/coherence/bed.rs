@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::check::{STALENESS_TOLERANCE, check};
-use super::client::{Client, Value, reads_counted};
+use super::client::{Client, Value};
 use super::faults::Faults;
 use super::history::{Clock, Counter, History, Rest, Route, Seen};
 use super::load::{
@@ -15,6 +15,7 @@ use super::relay::{Link, Relay};
 use super::report::Report;
 use super::servers::{PATIENCE, Server};
 use super::toy::{Toy, Wrong};
+use super::upstream::{Door, Topology, Upstream};
 
 /// The fronts' `staleness-bound`.
 pub(crate) const BOUND: Duration = Duration::from_millis(250);
@@ -57,6 +58,7 @@ pub(crate) enum Network {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) name: &'static str,
+    pub(crate) topology: Topology,
     /// The toy that stands for corral.
     pub(crate) toy: Option<Wrong>,
     pub(crate) upstream: &'static [&'static str],
@@ -76,6 +78,7 @@ impl Setup {
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
+            topology: Topology::One,
             toy: None,
             upstream: &["--databases", "512"],
             front: &[
@@ -92,6 +95,7 @@ impl Setup {
                 keys: 16,
                 padding: 20,
                 keeps_keys: true,
+                is_clustered: false,
             },
             evicts: false,
             is_calm: false,
@@ -106,14 +110,14 @@ enum Front {
 }
 
 impl Front {
-    fn start(setup: &Setup, upstream: u16) -> Self {
+    fn start(setup: &Setup, upstream: &Upstream, relay: Option<u16>) -> Self {
         if let Some(wrong) = setup.toy {
-            return Self::Toy(Toy::start(upstream, wrong));
+            let port = relay.unwrap_or_else(|| upstream.port());
+            return Self::Toy(Toy::start(port, wrong));
         }
-        let url = format!("redis://127.0.0.1:{upstream}");
         let args = [
             "--upstream",
-            &url,
+            &upstream.url(relay),
             "--upstream-timeout",
             UPSTREAM_TIMEOUT_MS,
         ];
@@ -130,7 +134,8 @@ impl Front {
 
 /// The servers of a run, and how to make clients of them.
 struct Bed {
-    upstream: Server,
+    upstream: Upstream,
+    door: Door,
     relays: Vec<Relay>,
     fronts: Vec<Front>,
     clock: Clock,
@@ -139,19 +144,20 @@ struct Bed {
 
 impl Bed {
     fn new(setup: &Setup) -> Self {
-        let upstream = Server::redis(setup.upstream);
+        let upstream = Upstream::start(setup.topology, setup.upstream);
         let relays: Vec<Relay> = match setup.network {
             Network::Direct => Vec::new(),
             Network::Relayed(prepare) => (0..setup.fronts)
-                .map(|_| Relay::start(upstream.port, prepare))
+                .map(|_| Relay::start(upstream.port(), prepare))
                 .collect(),
         };
         let fronts = (0..setup.fronts).map(|index| {
-            let port = relays.get(index).map_or(upstream.port, |relay| relay.port);
-            Front::start(setup, port)
+            let relay = relays.get(index).map(|relay| relay.port);
+            Front::start(setup, &upstream, relay)
         });
         Self {
             fronts: fronts.collect(),
+            door: Door::new(upstream.port()),
             upstream,
             relays,
             clock: Clock::start(),
@@ -160,12 +166,12 @@ impl Bed {
     }
 
     fn client(&mut self, route: Route) -> Client {
-        let port = match route {
-            Route::Direct => self.upstream.port,
-            Route::Front(index) => self.fronts[index].port(),
+        let door = match route {
+            Route::Direct => self.door.clone(),
+            Route::Front(index) => Door::new(self.fronts[index].port()),
         };
         self.clients += 1;
-        Client::new(self.clients, route, port, self.clock)
+        Client::new(self.clients, route, door, self.clock)
     }
 
     /// One for each front, round robin, and one past them for the last.
@@ -192,10 +198,10 @@ pub(crate) fn run(
     let mut history = traffic(setup, &mut bed, &load, seed, duration, go_wrong);
     history.evicts = setup.evicts;
     let failures = history.failures;
-    let mut direct = bed.client(Route::Direct);
-    let counted = history.reads_counted + reads_counted(&mut direct);
+    let counted = history.reads_counted + bed.upstream.reads_counted(bed.clock);
     let [sent_direct, sent] = history.reads_sent;
     let reached = counted.saturating_sub(sent_direct);
+    let mut direct = bed.client(Route::Direct);
     std::thread::sleep(BOUND + STALENESS_TOLERANCE + SETTLING);
     history.counters = merge(std::mem::take(&mut history.counters), &mut direct);
     for front in 0..bed.fronts.len() {
@@ -278,20 +284,31 @@ fn traffic(
             threads.push(scope.spawn(move || raise_counters(load, client, seed)));
         }
         let mut faults = Faults::new(
-            (&mut bed.upstream, setup.upstream),
+            (&mut bed.upstream, setup.upstream, &bed.door),
             &bed.relays,
             (direct, admins),
             next_seed(),
             duration,
         );
+        // Also when a fault cannot be done.
+        let stops = Stops(load);
         go_wrong(&mut faults);
         let mut history = faults.end();
-        load.stop();
+        drop(stops);
         for thread in threads {
             history.append(thread.join().expect("a client does not panic"));
         }
         history
     })
+}
+
+/// Ends the traffic when dropped.
+struct Stops<'a>(&'a Load);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// One counter of what several clients know of it, and what it is now.

@@ -10,6 +10,7 @@ use corral::clock;
 use super::history::Act;
 use super::history::{ClientId, Clock, Hang, History, Key, Nanos, Op, Route, Seen, Write};
 use super::servers::request;
+use super::upstream::Door;
 
 /// A request that takes longer hangs. The fronts' `upstream-timeout` is well below.
 pub(crate) const REPLY_MAX: Duration = Duration::from_secs(4);
@@ -164,6 +165,7 @@ enum Broken {
 /// One connection.
 #[derive(Debug)]
 struct Connection {
+    port: u16,
     stream: TcpStream,
     unread: Vec<u8>,
 }
@@ -173,7 +175,11 @@ impl Connection {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|_| Broken::Closed)?;
         stream.set_nodelay(true).map_err(|_| Broken::Closed)?;
         let unread = Vec::new();
-        Ok(Self { stream, unread })
+        Ok(Self {
+            port,
+            stream,
+            unread,
+        })
     }
 
     fn send(&mut self, requests: &[Request]) -> Result<(), Broken> {
@@ -221,7 +227,7 @@ pub(crate) struct Answer {
 pub(crate) struct Client {
     id: ClientId,
     pub(crate) route: Route,
-    port: u16,
+    door: Door,
     is_resp3: bool,
     /// The database it selects when it connects.
     db: u32,
@@ -231,11 +237,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(id: u32, route: Route, port: u16, clock: Clock) -> Self {
+    pub(crate) fn new(id: u32, route: Route, door: Door, clock: Clock) -> Self {
         Self {
             id: ClientId(id),
             route,
-            port,
+            door,
             is_resp3: id % 2 == 1,
             db: 0,
             connection: None,
@@ -260,6 +266,7 @@ impl Client {
     pub(crate) fn run_here(&mut self, requests: &[Request]) -> (Nanos, Vec<Answer>) {
         let begin = self.clock.now();
         let mut answers = Vec::new();
+        self.leave_if_moved();
         let Some(connection) = &mut self.connection else {
             return (begin, answers);
         };
@@ -305,11 +312,19 @@ impl Client {
         answers.pop().map(|answer| answer.value)
     }
 
+    /// Gives up a connection to where its server is no more.
+    fn leave_if_moved(&mut self) {
+        let port = self.door.port();
+        self.connection
+            .take_if(|connection| connection.port != port);
+    }
+
     fn ensure_open(&mut self) {
+        self.leave_if_moved();
         if self.connection.is_some() {
             return;
         }
-        let Ok(connection) = Connection::open(self.port) else {
+        let Ok(connection) = Connection::open(self.door.port()) else {
             self.history.failures += 1;
             std::thread::sleep(RETRY_AFTER);
             return;

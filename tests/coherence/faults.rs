@@ -6,22 +6,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corral::clock;
+use corral::upstream::topology::slot_of;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::Instant;
 
+use super::bed::BOUND;
 use super::client::{Client, Value, reads_counted, words};
 use super::history::{History, Route, Wipe};
+use super::load::TAGS;
 use super::relay::{Link, Relay, Way};
 use super::servers::Server;
+use super::topologies::{Cluster, ask, ask_for_ok, wait_until};
+use super::upstream::{Door, Upstream};
 
+/// Longer than any copy may be believed.
+const SETTLED: Duration = BOUND.saturating_mul(4);
 /// Keys that a scan reads at once.
 const SCANNED_AT_ONCE: u64 = 500;
 
 /// The means to make things go wrong.
 pub(crate) struct Faults<'a> {
-    upstream: &'a mut Server,
+    upstream: &'a mut Upstream,
     upstream_args: &'a [&'a str],
+    door: &'a Door,
     relays: &'a [Relay],
     direct: Client,
     admins: Vec<Client>,
@@ -34,7 +42,7 @@ pub(crate) struct Faults<'a> {
 
 impl<'a> Faults<'a> {
     pub(crate) fn new(
-        (upstream, upstream_args): (&'a mut Server, &'a [&'a str]),
+        (upstream, upstream_args, door): (&'a mut Upstream, &'a [&'a str], &'a Door),
         relays: &'a [Relay],
         (direct, admins): (Client, Vec<Client>),
         seed: u64,
@@ -43,6 +51,7 @@ impl<'a> Faults<'a> {
         Self {
             upstream,
             upstream_args,
+            door,
             relays,
             direct,
             admins,
@@ -63,6 +72,11 @@ impl<'a> Faults<'a> {
         let wait = Duration::from_millis(self.random.random_range(ms));
         let left = self.until.saturating_duration_since(clock::now());
         std::thread::sleep(wait.min(left));
+    }
+
+    /// Lets traffic go on for longer than a copy may be believed, also where no time is left.
+    pub(crate) fn settle(&mut self) {
+        std::thread::sleep(SETTLED);
     }
 
     /// What it did to the data.
@@ -107,10 +121,8 @@ impl<'a> Faults<'a> {
                 };
                 let list = String::from_utf8_lossy(&list).into_owned();
                 for line in list.lines().filter(|line| !line.contains(" name=direct ")) {
-                    let id = line
-                        .strip_prefix("id=")
-                        .and_then(|rest| rest.split(' ').next());
-                    if let (Some(id), true) = (id, all == 2 || self.random.random_range(0..3) == 0)
+                    if let (Some(id), true) =
+                        (id_in(line), all == 2 || self.random.random_range(0..3) == 0)
                     {
                         self.tell(&format!("CLIENT KILL ID {id}"));
                     }
@@ -121,18 +133,19 @@ impl<'a> Faults<'a> {
 
     /// Stops Redis for a while: its connections are open, and silent.
     pub(crate) fn freeze(&mut self, ms: Range<u64>) {
-        self.upstream.signal("STOP");
+        self.upstream.one().signal("STOP");
         self.wait(ms);
-        self.upstream.signal("CONT");
+        self.upstream.one().signal("CONT");
     }
 
     /// Kills Redis and starts an empty one in its place.
     pub(crate) fn restart(&mut self, ms_between: Range<u64>) {
         self.history.reads_counted += reads_counted(&mut self.direct);
         let begin = self.direct.clock.now();
+        let process = &mut self.upstream.one().process;
         // It cannot have ended by itself; if so, its clients say it.
-        self.upstream.process.kill().ok();
-        self.upstream.process.wait().ok();
+        process.kill().ok();
+        process.wait().ok();
         let end = self.direct.clock.now();
         let route = Route::Direct;
         let db = None;
@@ -143,7 +156,79 @@ impl<'a> Faults<'a> {
             end,
         });
         self.wait(ms_between);
-        *self.upstream = Server::redis_on(self.upstream.port, self.upstream_args);
+        let server = self.upstream.one();
+        *server = Server::redis_on(server.port, self.upstream_args);
+    }
+
+    /// A Sentinel puts the replica in the master's place, and tells so. Writes are held back before
+    /// it begins, until the replica has all of them: Redis itself may lose the last.
+    pub(crate) fn fail_over(&mut self) {
+        let Upstream::Group(group) = &mut *self.upstream else {
+            panic!("there is no Sentinel");
+        };
+        let (old, new, sentinel) = (group.master.port, group.replica.port, group.sentinel.port);
+        wait_until("the Sentinel knows the replica", || {
+            ask(sentinel, "SENTINEL REPLICAS mymaster").contains("master-link-status\nok")
+        });
+        ask_for_ok(old, "CLIENT PAUSE 60000 WRITE");
+        wait_until("the replica has all", || {
+            let offset = |port| number(&ask(port, "INFO replication"), "master_repl_offset:");
+            offset(old) == offset(new)
+        });
+        ask_for_ok(sentinel, "SENTINEL FAILOVER mymaster");
+        wait_until("the replica is the master", || {
+            let address = ask(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster");
+            address == format!("127.0.0.1\n{new}")
+        });
+        // What is held back is given up, and nobody reads here any more who goes past the fronts.
+        self.door.close();
+        if self.random.random() {
+            ask(old, "CLIENT KILL TYPE normal");
+        } else {
+            let list = ask(old, "CLIENT LIST");
+            let direct = list.lines().filter(|line| line.contains(" name=direct "));
+            for id in direct.filter_map(id_in) {
+                ask(old, &format!("CLIENT KILL ID {id}"));
+            }
+        }
+        self.door.open(new);
+        // Who does not leave the old one is told nothing any more.
+        std::thread::sleep(SETTLED);
+        ask_for_ok(old, &format!("REPLICAOF 127.0.0.1 {new}"));
+        ask_for_ok(old, "CLIENT UNPAUSE");
+        std::mem::swap(&mut group.master, &mut group.replica);
+    }
+
+    /// A replica takes its master's place, as they agree.
+    pub(crate) fn promote(&mut self) {
+        let cluster = self.cluster();
+        let (master, replica) = (&mut cluster.masters[0], &mut cluster.replicas[0]);
+        wait_until("the replica is in order", || {
+            ask(replica.port, "INFO replication").contains("master_link_status:up")
+        });
+        ask_for_ok(replica.port, "CLUSTER FAILOVER");
+        wait_until("they have changed places", || {
+            let is = |server: &Server, role| ask(server.port, "ROLE").starts_with(role);
+            is(replica, "master") && is(master, "slave")
+        });
+        std::mem::swap(master, replica);
+    }
+
+    /// Moves a slot to another master, with its keys.
+    pub(crate) fn move_slot(&mut self, ms_of_each: Range<u64>) {
+        let tag = TAGS[self.random.random_range(0..TAGS.len())];
+        let (slot, hops) = (slot_of(tag.as_bytes()), self.random.random_range(1..3));
+        let wait = Duration::from_millis(self.random.random_range(ms_of_each));
+        let cluster = self.cluster();
+        let target = (cluster.owner(slot) + hops) % cluster.masters.len();
+        cluster.move_slot(slot, target, wait);
+    }
+
+    fn cluster(&mut self) -> &mut Cluster {
+        match &mut *self.upstream {
+            Upstream::Cluster(cluster, _) => cluster,
+            Upstream::One(_) | Upstream::Group(_) => panic!("there is no Cluster"),
+        }
     }
 
     /// Sends a command that empties a database (`None`: all), past the fronts or through one.
@@ -253,6 +338,17 @@ impl<'a> Faults<'a> {
             link.cut();
         }
     }
+}
+
+/// The id in a line of CLIENT LIST.
+fn id_in(line: &str) -> Option<&str> {
+    line.strip_prefix("id=")?.split(' ').next()
+}
+
+/// A number of INFO.
+fn number(info: &str, name: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_end().parse().ok()
 }
 
 /// Sends a command that empties a database, and notes it. If its outcome is unknown, so is its end.

@@ -17,7 +17,7 @@ mod readers;
 mod writers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -30,6 +30,9 @@ pub(crate) use counters::raise_counters;
 pub(crate) use readers::{Reading, dig, poll_for_a_while, read_for_a_while};
 pub(crate) use writers::write_for_a_while;
 
+/// The hash tags of all keys, by which they are of different slots of a Cluster: of a writer's
+/// keys, of shared ones and of counters.
+pub(crate) const TAGS: [&str; 10] = ["w0", "w1", "w2", "w3", "s0", "s1", "s2", "s3", "c0", "c1"];
 /// The name of the only field of a hash.
 const FIELD: &str = "v";
 /// How many shared keys each database has.
@@ -56,6 +59,14 @@ pub(crate) struct Slot {
     is_outside: bool,
 }
 
+impl Slot {
+    /// The hash tag of its key.
+    fn tag(&self) -> &str {
+        let tag = self.key.name.split(['{', '}']).nth(1);
+        tag.expect("each key has one")
+    }
+}
+
 /// What to send, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
@@ -67,6 +78,8 @@ pub(crate) struct Traffic {
     pub(crate) padding: usize,
     /// Whether nothing but its writers removes a key. Where it may vanish, INCR would start again.
     pub(crate) keeps_keys: bool,
+    /// Whether the keys of what belongs together are of one slot, and named.
+    pub(crate) is_clustered: bool,
 }
 
 /// The keys, and whether to go on: what all threads of a run share.
@@ -84,7 +97,7 @@ impl Load {
             (0..SHARED_KEYS).map(move |index| Slot {
                 key: Key {
                     db,
-                    name: format!("shared:{index}").into(),
+                    name: shared(index),
                 },
                 kind: Kind::Shared,
                 is_outside: false,
@@ -166,6 +179,16 @@ impl Load {
             .cloned()
     }
 
+    /// So many keys of a database whose values are strings, all of one slot where it matters.
+    fn pick_together(&self, random: &mut StdRng, db: u32, count: usize) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = (0..count).map(|_| self.pick_string(random, db)).collect();
+        if self.traffic.is_clustered {
+            let tag = slots[0].tag().to_owned();
+            slots.retain(|slot| slot.tag() == tag);
+        }
+        slots
+    }
+
     /// Some key of a database whose value is a string.
     fn pick_string(&self, random: &mut StdRng, db: u32) -> Slot {
         loop {
@@ -175,6 +198,11 @@ impl Load {
             }
         }
     }
+}
+
+/// The name of a shared key.
+fn shared(number: u32) -> Arc<str> {
+    format!("shared:{{s{number}}}").into()
 }
 
 /// A command of these words.

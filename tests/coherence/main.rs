@@ -10,11 +10,12 @@
 //!   promise ([`report::Property`]) decidable. [`judge`] tests it with histories made by hand.
 //! - [`client`], [`load`]: the traffic. Its module says why the order of writes is known.
 //! - [`relay`]: the network between a front and its Redis, which can be late, silent or cut.
-//! - [`bed`]: a Redis, its fronts and relays, the clients, and the pause at the end after which
+//! - [`upstream`]: a Redis, a master that a Sentinel names, or a Cluster.
+//! - [`bed`]: that, its fronts and relays, the clients, and the pause at the end after which
 //!   everything must be equal.
 //! - [`faults`]: what goes wrong meanwhile.
 //! - [`scenarios`]: the tests. One is a [`bed::Setup`] and a function over [`faults::Faults`];
-//!   another topology is another kind of bed, another fault another function.
+//!   another topology is another kind of upstream, another fault another function.
 //! - [`tags`]: the same of tags, which has a judge of its own.
 //! - [`toy`]: a front that is wrong on purpose, in one way at a time, and right without. Its tests
 //!   say that the checker finds each of the wrong ways, and nothing where there is none.
@@ -44,4 +45,7 @@ mod scenarios;
 #[path = "../support/servers.rs"]
 mod servers;
 mod tags;
+#[path = "../support/topologies.rs"]
+mod topologies;
 mod toy;
+mod upstream;

@@ -9,6 +9,7 @@ use super::faults::Faults;
 use super::load::Traffic;
 use super::relay::{Link, Way};
 use super::servers::PATIENCE;
+use super::upstream::Topology;
 
 /// Runs it; nothing may be found.
 #[track_caller]
@@ -21,6 +22,16 @@ fn holds(setup: &Setup, go_wrong: fn(&mut Faults<'_>)) {
 fn losing_keys(name: &'static str) -> Setup {
     let mut setup = Setup::new(name);
     setup.traffic.keeps_keys = false;
+    setup
+}
+
+/// A setup of a Cluster.
+fn clustered(name: &'static str) -> Setup {
+    let mut setup = Setup {
+        topology: Topology::Cluster,
+        ..Setup::new(name)
+    };
+    setup.traffic.is_clustered = true;
     setup
 }
 
@@ -223,6 +234,49 @@ fn the_promises_hold_when_databases_are_swapped_through_the_front() {
         ..losing_keys("swapped databases")
     };
     holds(&setup, swaps);
+}
+
+#[test]
+fn the_promises_hold_when_a_sentinel_chooses_another_master() {
+    let setup = Setup {
+        topology: Topology::Group,
+        ..Setup::new("failover")
+    };
+    holds(&setup, |faults| {
+        faults.wait(300..600);
+        loop {
+            faults.fail_over();
+            // It has to be noticed, and what was read before it would be outdated by then.
+            faults.settle();
+            if !faults.goes_on() {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn the_promises_hold_when_slots_of_a_cluster_move() {
+    holds(&clustered("moving slots"), |faults| {
+        while faults.goes_on() {
+            faults.wait(50..200);
+            faults.move_slot(0..10);
+        }
+    });
+}
+
+#[test]
+fn the_promises_hold_when_masters_of_a_cluster_change() {
+    holds(&clustered("promoted replicas"), |faults| {
+        loop {
+            faults.wait(200..600);
+            faults.promote();
+            faults.settle();
+            if !faults.goes_on() {
+                break;
+            }
+        }
+    });
 }
 
 #[test]

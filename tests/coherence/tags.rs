@@ -16,6 +16,7 @@ use super::history::{Clock, NEVER, Nanos, Route, nanos};
 use super::relay::{Link, Relay};
 use super::scenarios::own_delay;
 use super::servers::Server;
+use super::upstream::Door;
 
 const FRONTS: usize = 2;
 const KEYS: u64 = 12;
@@ -167,7 +168,12 @@ fn holds(name: &str, prepare: fn(&Link), fault: fn(&Server, &mut SmallRng)) {
         let (front, kind) = (number % FRONTS, number / FRONTS);
         let id = u32::try_from(number).expect("few");
         let actor = Actor {
-            client: Client::new(id, Route::Front(front), fronts[front].port, clock),
+            client: Client::new(
+                id,
+                Route::Front(front),
+                Door::new(fronts[front].port),
+                clock,
+            ),
             front,
             random: SmallRng::seed_from_u64(seed + u64::from(id)),
             until,
@@ -204,7 +210,7 @@ fn nothing(_: &Server, _: &mut SmallRng) {
 /// Ends connections of the fronts, those that tell of changes among them.
 fn kills(upstream: &Server, random: &mut SmallRng) {
     thread::sleep(Duration::from_millis(random.random_range(100..600)));
-    let mut direct = Client::new(99, Route::Direct, upstream.port, Clock::start());
+    let mut direct = Client::new(99, Route::Direct, Door::new(upstream.port), Clock::start());
     direct.ask(if random.random() {
         "CLIENT KILL TYPE pubsub"
     } else {

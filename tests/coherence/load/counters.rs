@@ -26,7 +26,7 @@ pub(crate) fn raise_counters(load: &Load, mut client: Client, seed: u64) -> Hist
     let mut random = StdRng::seed_from_u64(seed);
     let mut counters: Vec<Counter> = (0..COUNTERS)
         .map(|index| Counter {
-            name: format!("counter:{index}"),
+            name: format!("counter:{{c{index}}}"),
             ..Counter::default()
         })
         .collect();

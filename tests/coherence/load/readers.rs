@@ -160,19 +160,20 @@ impl Reading {
 fn draw(load: &Load, random: &mut StdRng) -> Reading {
     let db = random.random_range(0..load.traffic.dbs);
     let mut reading = Reading::new(load, db);
-    let strings = |random: &mut StdRng| -> Vec<Slot> {
-        let count = random.random_range(2..=MANY_MAX);
-        (0..count).map(|_| load.pick_string(random, db)).collect()
-    };
     match random.random_range(0..20) {
         0..9 => reading.plain(&load.pick(random, db)),
         9..12 => {
             let slot = load.pick(random, db);
             reading.otherwise(&slot, random);
         }
-        12..15 => reading.many(&strings(random)),
+        12..15 => {
+            let count = random.random_range(2..=MANY_MAX);
+            let slots: Vec<_> = (0..count).map(|_| load.pick_string(random, db)).collect();
+            reading.many(&slots);
+        }
         15 => {
-            let slots = strings(random);
+            let count = random.random_range(2..=MANY_MAX);
+            let slots = load.pick_together(random, db, count);
             reading.transaction(&slots, random.random());
         }
         16 => {

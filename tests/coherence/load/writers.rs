@@ -158,8 +158,8 @@ impl Writer<'_> {
     fn fresh_slot(&mut self, kind: Kind) -> Slot {
         self.fresh += 1;
         let name = match kind {
-            Kind::Hash => format!("hash:{}:{}", self.index, self.fresh),
-            Kind::Text | Kind::Shared => format!("text:{}:{}", self.index, self.fresh),
+            Kind::Hash => format!("hash:{{w{}}}:{}", self.index, self.fresh),
+            Kind::Text | Kind::Shared => format!("text:{{w{}}}:{}", self.index, self.fresh),
         };
         let name = name.into();
         let key = Key { db: self.db, name };
@@ -298,7 +298,7 @@ impl Writer<'_> {
         if self.random.random_range(0..6) == 0 {
             batch.form = ["DEL", "UNLINK", "EVAL DEL"][self.random.random_range(0..3)];
             match batch.form {
-                "EVAL DEL" => batch.push(&["EVAL", DEL_UNDECLARED, "0", &name]),
+                "EVAL DEL" => self.push_script(batch, DEL_UNDECLARED, &[&name]),
                 form => batch.push(&[form, &name]),
             }
             return batch.pend(own, None, None);
@@ -321,9 +321,9 @@ impl Writer<'_> {
             "SET GET" => batch.push(&["SET", &name, &value, "GET"]),
             "GETSET" => batch.push(&["GETSET", &name, &value]),
             "EVAL" => batch.push(&["EVAL", SET_DECLARED, "1", &name, &value]),
-            "EVAL undeclared" => batch.push(&["EVAL", SET_UNDECLARED, "0", &name, &value]),
+            "EVAL undeclared" => self.push_script(batch, SET_UNDECLARED, &[&name, &value]),
             "RENAME" => {
-                let other = format!("rename:{}", self.index);
+                let other = format!("rename:{{w{}}}", self.index);
                 batch.push(&["MULTI"]);
                 batch.push(&["SET", &other, &value]);
                 batch.push(&["RENAME", &other, &name]);
@@ -337,6 +337,21 @@ impl Writer<'_> {
             }
         }
         batch.pend(own, Some(version), None);
+    }
+
+    /// A script that names no key, but is given one first among its arguments. A Cluster has to be
+    /// told where it belongs.
+    fn script(&self, script: &str, arguments: &[&str]) -> Request {
+        let keys = if self.load.traffic.is_clustered {
+            vec!["1", arguments[0]]
+        } else {
+            vec!["0"]
+        };
+        command(&[&["EVAL", script], &keys[..], arguments].concat())
+    }
+
+    fn push_script(&self, batch: &mut Batch, script: &str, arguments: &[&str]) {
+        batch.requests.push(self.script(script, arguments));
     }
 
     fn draw_with_expiry(&mut self, own: usize, batch: &mut Batch) {
@@ -414,7 +429,7 @@ impl Writer<'_> {
                 batch.push(&["HSET", &name, FIELD, &value]);
                 batch.push(&["EXEC"]);
             }
-            _ => batch.push(&["EVAL", HSET_UNDECLARED, "0", &name, FIELD, &value]),
+            _ => self.push_script(batch, HSET_UNDECLARED, &[&name, FIELD, &value]),
         }
         batch.pend(own, Some(version), None);
     }
@@ -422,7 +437,7 @@ impl Writer<'_> {
     /// Raises a shared key, as everybody else does meanwhile.
     fn raise_shared(&mut self) {
         let number = self.random.random_range(0..super::SHARED_KEYS);
-        let name = format!("shared:{number}").into();
+        let name = super::shared(number);
         let key = Key { db: self.db, name };
         let mut requests = Vec::new();
         selecting(self.load, self.db, &mut requests);
@@ -436,7 +451,7 @@ impl Writer<'_> {
         };
         match form {
             "EVAL RISE" => requests.push(command(&["EVAL", RISE, "1", &key.name])),
-            "EVAL RISE undeclared" => requests.push(command(&["EVAL", RISE, "0", &key.name])),
+            "EVAL RISE undeclared" => requests.push(self.script(RISE, &[&key.name])),
             "INCR" => requests.push(command(&["INCR", &key.name])),
             "INCRBY" => requests.push(command(&["INCRBY", &key.name, "7"])),
             _ => {
