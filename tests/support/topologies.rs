@@ -29,7 +29,7 @@ fn ask_as(password: &str, port: u16, words: &str) -> String {
 
 /// Waits until it is so.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, is_right: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_right: impl FnMut() -> bool) {
     let since = clock::now();
     while !is_right() {
         assert!(since.elapsed() < 2 * PATIENCE, "still not so: {what}");
