@@ -15,7 +15,7 @@ use super::shadow::Check;
 use super::stale::Fallback;
 use super::through::Passed;
 use super::{Letter, Parcel, Seat, WHOLE};
-use crate::near::{Token, Ttl, Why};
+use crate::near::{Finished, Token, Ttl, Why};
 use crate::resp::frame::Kind;
 use crate::upstream::shared::{Link, Waiter};
 
@@ -271,19 +271,20 @@ impl Reading {
             return;
         }
         let ttl = ruled.map_or(ttl, |ruled| ruled.shorten(ttl));
-        let finished = front.near.finish(store, token, &value, ttl, front.now());
-        if let Some(late) = finished.late {
-            self.pool.read_anew(&self.link, *late);
-        }
-        if !finished.has_others {
-            self.pool.deliver(finished.waiters, &value);
-            return self.pool.give_back(value);
-        }
-        // Whoever sees this reply must not be served older copies of other lines next.
-        let pool = Rc::clone(&self.pool);
+        let now = front.now();
+        let token = match front.near.try_finish(store, token, &value, ttl, now) {
+            Ok(finished) => return settle(&self.pool, &self.link, finished, value),
+            Err(token) => token,
+        };
+        // Whoever sees this reply must not be served older copies of other lines next, whether it
+        // is this client, or another that is served the copy.
+        let (pool, link) = (Rc::clone(&self.pool), Rc::clone(&self.link));
         tokio::task::spawn_local(async move {
-            let _ = pool.front.tracker.fence().await;
-            pool.deliver(finished.waiters, &value);
+            let front = &pool.front;
+            let _ = front.tracker.fence().await;
+            let (near, store) = (&front.near, &front.instance.store);
+            let finished = near.finish(store, token, &value, ttl, front.now());
+            settle(&pool, &link, finished, value);
         });
     }
 
@@ -310,6 +311,15 @@ impl Reading {
             }
         }
     }
+}
+
+/// Tells who waits for a read.
+fn settle(pool: &Rc<Pool>, link: &Rc<Link<Waiting>>, finished: Finished<Seat>, value: Vec<u8>) {
+    if let Some(late) = finished.late {
+        pool.read_anew(link, *late);
+    }
+    pool.deliver(finished.waiters, &value);
+    pool.give_back(value);
 }
 
 /// What a reply that waits for a fence is to.

@@ -57,8 +57,7 @@ impl<W> Near<W> {
         }
     }
 
-    /// Puts a copy in, and tells whether there were copies of the key before. The flight's stripe
-    /// is locked.
+    /// Puts a copy in. The flight's stripe is locked.
     pub(super) fn store(
         &self,
         store: &Store,
@@ -66,10 +65,9 @@ impl<W> Near<W> {
         reply: &[u8],
         (life_ms, is_end): (u32, bool),
         now: Now,
-    ) -> (Fill, bool) {
+    ) -> Fill {
         let Place { db, key } = flight.place();
-        let had_copies;
-        let (stamp, epoch) = (flight.stamp, self.epoch());
+        let stamp = flight.stamp;
         let expires_at_ns = expiry_ns(flight.sent, life_ms);
         let variant = Variant {
             line: flight.line(),
@@ -82,24 +80,20 @@ impl<W> Near<W> {
             reply,
         };
         let stale_ms = self.settings.stale_ms.load(Ordering::Relaxed);
-        let is_of_use = |terms: &Terms| {
-            let stale_ns = stale_ms.saturating_mul(NS_PER_MS);
-            terms.stamp.epoch == epoch && terms.expires_at_ns.saturating_add(stale_ns) > now.mono_ns
-        };
+        let is_of_use = self.is_of_use(now);
         {
             let mut locked = sync::lock(store, key.hash);
             let Some(physical) = physical(&locked, db) else {
-                return (Fill::Unguarded, false);
+                return Fill::Unguarded;
             };
             self.databases.fetch_max(db + 1, Ordering::Relaxed);
             let db = physical;
             let old = locked.shard(key.hash).peek(db, key, now.unix_ms);
             let old = old.as_ref().map_or(&[][..], |entry| entry.value());
-            had_copies = !old.is_empty();
             let (value, last_ns) = variants::with(old, variant, is_of_use);
             let bytes = charge_max(key, value.len());
             if locked.reserve(key.hash, bytes, now.unix_ms).is_err() {
-                return (Fill::Full, had_copies);
+                return Fill::Full;
             }
             let left_ms = last_ns.saturating_sub(now.mono_ns).div_ceil(NS_PER_MS);
             let expires_at = now.unix_ms.saturating_add(left_ms).saturating_add(stale_ms);
@@ -113,7 +107,32 @@ impl<W> Near<W> {
         }
         self.ghosts
             .note(flight.place(), Fate::Present, stamp.epoch, expires_at_ns);
-        (Fill::Stored, had_copies)
+        Fill::Stored
+    }
+
+    /// Whether a copy may be served, be it as stale.
+    fn is_of_use(&self, now: Now) -> impl Fn(&Terms) -> bool {
+        let stale_ns = self.settings.stale_ms.load(Ordering::Relaxed);
+        let stale_ns = stale_ns.saturating_mul(NS_PER_MS);
+        let epoch = self.epoch();
+        move |terms| {
+            terms.stamp.epoch == epoch && terms.expires_at_ns.saturating_add(stale_ns) > now.mono_ns
+        }
+    }
+
+    /// Whether there are copies of other lines of a flight's key.
+    pub(super) fn has_copies_of_others(&self, store: &Store, flight: &Flight<W>, now: Now) -> bool {
+        let (Place { db, key }, line) = (flight.place(), flight.line());
+        let is_of_use = self.is_of_use(now);
+        let mut locked = sync::lock(store, key.hash);
+        let Some(db) = physical(&locked, db) else {
+            return false;
+        };
+        let entry = locked.shard(key.hash).peek(db, key, now.unix_ms);
+        entry.is_some_and(|entry| {
+            let mut others = variants::all(entry.value()).filter(|copy| copy.line != line);
+            others.any(|copy| is_of_use(&copy.terms))
+        })
     }
 }
 

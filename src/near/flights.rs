@@ -217,6 +217,12 @@ impl<W> Stripe<W> {
         id
     }
 
+    /// A flight.
+    pub(super) fn find(&self, hash: u64, id: u64) -> Option<&Flight<W>> {
+        let mut flights = self.positions(hash).map(|position| &self.flights[position]);
+        flights.find(|flight| flight.id == id)
+    }
+
     /// Takes a flight out.
     pub(super) fn end(&mut self, hash: u64, id: u64) -> Option<Flight<W>> {
         let is_it = |position: &usize| self.flights[*position].id == id;
@@ -258,6 +264,15 @@ impl<W> Stripe<W> {
     /// Whether flights of a key of this hash are listed.
     pub(super) fn has_listed(&self, hash: u64) -> bool {
         self.listed_of(hash).next().is_some()
+    }
+
+    /// Whether flights of other lines of this one's key are listed.
+    pub(super) fn has_other_lines(&self, flight: &Flight<W>) -> bool {
+        self.listed_of(flight.hash).any(|other| {
+            let is_of_key =
+                (other.db, other.place().key.bytes) == (flight.db, flight.place().key.bytes);
+            is_of_key && other.line() != flight.line()
+        })
     }
 
     /// How many flights of a key in a database are listed.

@@ -12,6 +12,8 @@
 //!   are those of when its read began, both were heard of lately, and it has not expired.
 //! - Whoever reads a key after it was voided never waits for a read that began before.
 //! - Once a read of a line is answered, no hit of that line is older than that answer.
+//! - Nor is a hit of another line of the key: where there are copies or reads of others, an answer
+//!   is neither told nor stored before the tracker has told what changed before it.
 //! - A voided copy is never served again, not even as stale. One whose connection was lost, or
 //!   that has expired, may be, where `stale_ms` allows it.
 //!
@@ -262,6 +264,30 @@ impl<W> Near<W> {
     }
 
     /// The read is answered by `reply`, in full. Stores it if nothing has voided the flight.
+    ///
+    /// # Errors
+    /// The token: there are copies or flights of other lines of the key, which may be older than
+    /// this reply. Once the tracker has told what changed before now, it is to be given to
+    /// [`Self::finish`]; until then nobody is to see the reply.
+    pub fn try_finish(
+        &self,
+        store: &Store,
+        token: Token,
+        reply: &[u8],
+        ttl: Ttl,
+        now: Now,
+    ) -> Result<Finished<W>, Token> {
+        let mut stripe = self.stripe(token.hash).lock();
+        let has_others = stripe.find(token.hash, token.id).is_some_and(|flight| {
+            stripe.has_other_lines(flight) || self.has_copies_of_others(store, flight, now)
+        });
+        if has_others && !self.omits(Check::Others) {
+            return Err(token);
+        }
+        Ok(self.finish_in(&mut stripe, store, &token, (reply, ttl), now))
+    }
+
+    /// The same, however many others there are.
     #[expect(clippy::needless_pass_by_value, reason = "a token is given back once")]
     pub fn finish(
         &self,
@@ -272,36 +298,39 @@ impl<W> Near<W> {
         now: Now,
     ) -> Finished<W> {
         let mut stripe = self.stripe(token.hash).lock();
+        self.finish_in(&mut stripe, store, &token, (reply, ttl), now)
+    }
+
+    fn finish_in(
+        &self,
+        stripe: &mut Stripe<W>,
+        store: &Store,
+        token: &Token,
+        (reply, ttl): (&[u8], Ttl),
+        now: Now,
+    ) -> Finished<W> {
         let Some(mut flight) = stripe.end(token.hash, token.id) else {
             debug_assert!(false, "a token is given back once, to the room it is from");
             return Finished {
                 waiters: Waiters::new(),
                 late: None,
                 fill: Fill::Unguarded,
-                has_others: false,
             };
         };
-        let mut has_others = stripe.has_listed(token.hash);
         let fill = match self.life_ms(&flight, reply, ttl, now) {
-            Ok(life) => {
-                let (fill, had_copies) = self.store(store, &flight, reply, life, now);
-                has_others |= had_copies;
-                fill
-            }
+            Ok(life) => self.store(store, &flight, reply, life, now),
             Err(fill) => fill,
         };
         let is_heeded = fill != Fill::PassedOver || !self.omits(Check::PassedOver);
         if is_heeded && (fill != Fill::Error || reply.starts_with(WRONG_TYPE)) {
             stripe.answered(&flight, || self.reply_hasher.hash_one(reply));
             let is_gone = fill != Fill::Stored && drop_contradicted(store, &flight, reply, now);
-            has_others |= fill != Fill::Stored && !is_gone;
             if is_gone && fill == Fill::Raced {
                 let epoch = flight.stamp.epoch;
                 self.ghosts
                     .note(flight.place(), Fate::RaceDiscarded, epoch, 0);
             }
         }
-        drop(stripe);
         self.tallies.count(match fill {
             Fill::Stored => Tally::fills,
             Fill::Raced => Tally::race_discards,
@@ -314,7 +343,6 @@ impl<W> Near<W> {
             late: late.filter(|late| !late.waiters.is_empty()).map(Box::new),
             waiters: flight.waiters,
             fill,
-            has_others,
         }
     }
 
@@ -487,6 +515,8 @@ enum Check {
     Echo,
     /// The same, of reads that were not to be stored themselves.
     PassedOver,
+    /// That there is nothing of other lines.
+    Others,
 }
 
 /// What a look-up finds.

@@ -225,9 +225,6 @@ pub struct Finished<W> {
     pub late: Option<Box<Late<W>>>,
     /// What became of the reply.
     pub fill: Fill,
-    /// Whether the key has copies or flights of other lines: they may be older than this reply
-    /// until the tracker has told what changed before it.
-    pub has_others: bool,
 }
 
 /// What voided a key.

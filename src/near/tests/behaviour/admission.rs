@@ -146,16 +146,10 @@ fn nobody_waits_for_a_fence_because_of_a_read_that_is_not_stored() {
     };
     let first = room.lead_line(0, b"k", other);
     let second = room.lead(b"k");
-    let now = room.now();
-    let finished = room
-        .near
-        .finish(&room.store, second, b"+v\r\n", Ttl::None, now);
-    assert!(!finished.has_others);
+    let fill = room.try_finish(second, b"+v\r\n").map_err(drop);
+    assert_eq!(fill, Ok(Fill::Stored));
     // But who is answered by that one does because of the copy there is now.
-    let finished = room
-        .near
-        .finish(&room.store, first, b":1\r\n", Ttl::Unknown, now);
-    assert!(finished.has_others);
+    assert!(room.try_finish(first, b":1\r\n").is_err());
 }
 
 #[test]

@@ -290,3 +290,41 @@ fn once_a_reply_was_seen_no_older_one_is_stored_or_served() {
     );
     assert!(room.get(b"k").is_err());
 }
+
+#[test]
+fn what_may_be_newer_than_another_line_is_seen_by_nobody_before_a_fence() {
+    let room = Fixture::new();
+    let other = Line {
+        id: 2,
+        arguments: b"",
+    };
+    let see = |line| room.get_line(0, b"k", line).ok();
+    // There is a copy.
+    room.fill(b"k", b"+old\r\n");
+    let length = room.lead_line(0, b"k", other);
+    let Err(length) = room.try_finish(length, b":3\r\n") else {
+        panic!("there is a copy of another line")
+    };
+    assert_eq!((see(GET), see(other)), (Some(b"+old\r\n".to_vec()), None));
+    // The tracker tells that it changed before.
+    room.void(b"k", Why::Push);
+    assert_eq!(room.finish(length, b":3\r\n", Ttl::None), Fill::Raced);
+    assert_eq!((see(GET), see(other)), (None, None));
+    // There is a read under way; the tracker has nothing to tell.
+    let (get, length) = (room.lead(b"k"), room.lead_line(0, b"k", other));
+    let Err(length) = room.try_finish(length, b":3\r\n") else {
+        panic!("there is a read of another line")
+    };
+    assert_eq!(room.finish(length, b":3\r\n", Ttl::None), Fill::Stored);
+    let Err(get) = room.try_finish(get, b"+new\r\n") else {
+        panic!("there is a copy of another line")
+    };
+    assert_eq!(room.finish(get, b"+new\r\n", Ttl::None), Fill::Stored);
+    // Of one line, and of other keys and databases, nobody waits.
+    for (db, key, line) in [(0, b"k2", other), (1, b"k1", GET), (2, b"k1", other)] {
+        let token = room.lead_line(db, key, line);
+        let again = room.lead_line(db, key, line);
+        assert!(room.try_finish(token, b"+v\r\n").is_ok());
+        assert!(room.try_finish(again, b"+v\r\n").is_ok());
+    }
+}

@@ -120,6 +120,14 @@ impl Fixture {
             .fill
     }
 
+    fn try_finish(&self, token: Token, reply: &[u8]) -> Result<Fill, Token> {
+        let now = self.now();
+        let finished = self
+            .near
+            .try_finish(&self.store, token, reply, Ttl::None, now);
+        finished.map(|finished| finished.fill)
+    }
+
     fn fill_line(&self, db: u16, key: &[u8], line: Line<'_>, reply: &[u8], ttl: Ttl) -> Fill {
         let token = self.lead_line(db, key, line);
         self.finish(token, reply, ttl)
