@@ -293,7 +293,8 @@ impl Client {
             self.history.failures += 1;
             self.history
                 .note_failure(|| format!("the connection broke: {why:?}"));
-            if why == Broken::Silent {
+            // How long Redis itself is silent is no fault of a front.
+            if why == Broken::Silent && self.route != Route::Direct {
                 let command = requests[answers.len()].join(" ");
                 let client = self.id;
                 self.history.hangs.push(Hang {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use super::client::{Client, reads_counted};
 use super::history::{Clock, Route};
 use super::servers::Server;
-use super::topologies::{Cluster, Group};
+use super::topologies::{Cluster, Group, ask_for_ok};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub(crate) enum Topology {
 
 /// A Sentinel that replaces no master unless it is told to.
 const CALM_SENTINEL: &str = "sentinel down-after-milliseconds mymaster 60000";
+
+/// A replica that takes its master's place by itself lacks what it had not heard of.
+const NO_FAILOVER: &str = "CONFIG SET cluster-replica-no-failover yes";
 
 /// The servers.
 pub(crate) enum Upstream {
@@ -34,6 +37,9 @@ impl Upstream {
             Topology::Group => Self::Group(Group::with(args, CALM_SENTINEL)),
             Topology::Cluster => {
                 let cluster = Cluster::start(1);
+                for server in cluster.masters.iter().chain(&cluster.replicas) {
+                    ask_for_ok(server.port, NO_FAILOVER);
+                }
                 let args = ["--upstream", &cluster.url(), "--near-cache", "no"];
                 let plain = Server::corral(&args);
                 Self::Cluster(cluster, plain)
